@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+# The commands. Each is a script of harness/, which does the work and explains
+# itself; variables given to make reach it through the environment.
+
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export BASE KSRC TEST REPEAT DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
+export DISKSEQ_CYCLES WORKTREE VARIANT
+
+.PHONY: help run check lint shell fetch tree export clean distclean
+
+help:
+	@harness/help.sh
+
+run:
+	@harness/run.sh
+
+check:
+	@harness/check.sh
+
+lint:
+	@harness/lint.sh
+
+shell:
+	@GOAL=shell SHELL_ONLY=1 WITH_SHELL=1 harness/run.sh
+
+fetch:
+	@harness/fetch.sh
+
+tree:
+	@harness/worktree.sh
+
+export:
+	@harness/export.sh
+
+# Kernels and logs go, sources stay.
+clean:
+	@harness/clean.sh
+
+distclean:
+	@harness/clean.sh all

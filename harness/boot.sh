@@ -1,0 +1,123 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Boots $OUT/bzImage and $OUT/initramfs.cpio in QEMU. The tests' TAP comes out
+# by a port of its own into $OUT/results.tap, the console into $OUT/console.log.
+# SHELL_ONLY=1 gives a shell on this terminal instead.
+
+. "$(dirname "$0")/lib.sh"
+
+: "${OUT:?}"
+
+need qemu-system-x86_64 qemu-system-x86
+QEMU=${QEMU:-qemu-system-x86_64}
+
+# KVM under a hypervisor that does not offer vmx or svm is there and slower than
+# none: ask for both. (The harness's tests look at other files.)
+kvm=${KVM_DEVICE:-/dev/kvm}
+case ${ACCEL:-} in
+'')	if [ ! -e "$kvm" ]; then
+		accel=tcg why="there is no $kvm"
+	elif [ ! -r "$kvm" ] || [ ! -w "$kvm" ]; then
+		accel=tcg why="$kvm may not be opened"
+	elif ! grep -qwE 'vmx|svm' "${CPUINFO:-/proc/cpuinfo}"; then
+		accel=tcg why="$kvm is there, but the processor shows neither vmx nor svm"
+	else
+		accel=kvm why="$kvm can be used"
+	fi ;;
+tcg)	accel=tcg why="ACCEL=tcg" ;;
+kvm)	accel=kvm why="ACCEL=kvm"
+	if [ ! -r "$kvm" ] || [ ! -w "$kvm" ]; then
+		die qemu "ACCEL=kvm, but $kvm cannot be opened"
+	fi ;;
+*)	die usage "unknown ACCEL '$ACCEL' (there are: kvm tcg)" ;;
+esac
+say "accelerator: $accel ($why)"
+case $accel in
+kvm)	cpu=host scale=1 ;;
+tcg)	cpu=max scale=2 ;;
+esac
+[ -z "${DEBUG:-}" ] || scale=$((scale * 3))
+
+# Words without a dot that the kernel does not know become init's environment.
+append="console=ttyS0 panic=-1 oops=panic"
+append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0"
+append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
+for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY; do
+	eval "value=\${$name:-}"
+	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
+done
+append="$append${APPEND:+ $APPEND}"
+
+set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp 2 -m 512 \
+	-nodefaults -display none -no-reboot \
+	-kernel "$OUT/bzImage" -initrd "$OUT/initramfs.cpio" -append "$append"
+
+if [ -n "${SHELL_ONLY:-}" ]; then
+	say "a shell in the guest: the tests are in /kselftest, 'exit' ends it, Ctrl-A X kills it"
+	"$@" -chardev stdio,id=console,mux=on,signal=off -serial chardev:console \
+		-mon chardev=console || die qemu "QEMU failed"
+	exit 0
+fi
+
+set -- "$@" -serial "file:$OUT/console.log" -device virtio-serial-pci \
+	-chardev "file,id=tap,path=$OUT/results.tap" \
+	-device virtserialport,chardev=tap,name=diskseq.tap
+for word; do
+	case $word in
+	*[\ \(\)\*\;]*) printf "'%s' " "$word" ;;
+	*) printf '%s ' "$word" ;;
+	esac
+done >>"$OUT/commands"
+echo >>"$OUT/commands"
+
+milliseconds() {
+	echo $(($(date +%s%N) / 1000000))
+}
+
+rm -f "$OUT/verdict"
+: >"$OUT/results.tap"
+: >"$OUT/console.log"
+begin=$(milliseconds)
+"$@" </dev/null >"$OUT/qemu.log" 2>&1 &
+child=$!
+
+boot_limit=$((${BOOT_TIMEOUT:-60} * 1000))
+test_limit=$((${TIMEOUT:-900} * 1000))
+booted=
+shown=0
+verdict=
+# A round more after QEMU's end, for the last lines.
+alive=1
+while [ -n "$alive" ]; do
+	kill -0 "$child" 2>/dev/null || alive=
+	if [ -z "$booted" ] && [ -s "$OUT/results.tap" ]; then
+		booted=$(milliseconds)
+		awk -v ms=$((booted - begin)) 'BEGIN { printf "%-10s %7.1f s\n", "boot", ms / 1000 }' >>"$OUT/times"
+	fi
+	lines=$(wc -l <"$OUT/results.tap")
+	if [ "$lines" -gt "$shown" ]; then
+		sed -n "$((shown + 1)),${lines}p" "$OUT/results.tap" | {
+			if [ -n "${V:-}" ]; then cat; else grep -v '^# #  ' || :; fi
+		}
+		shown=$lines
+	fi
+	[ -n "$alive" ] || break
+	if [ -z "$booted" ] && [ $(($(milliseconds) - begin)) -gt "$boot_limit" ]; then
+		verdict=boot
+	elif [ -n "$booted" ] && [ $(($(milliseconds) - booted)) -gt "$test_limit" ]; then
+		verdict=timeout
+	fi
+	if [ -n "$verdict" ]; then
+		echo "$verdict" >"$OUT/verdict"
+		kill "$child"
+		break
+	fi
+	sleep 0.2
+done
+qemu_status=0
+wait "$child" || qemu_status=$?
+child=
+[ -n "$verdict" ] || [ "$qemu_status" = 0 ] ||
+	die_log qemu "$OUT/qemu.log" "QEMU failed with status $qemu_status"
+[ -z "$booted" ] || awk -v ms=$(($(milliseconds) - booted)) \
+	'BEGIN { printf "%-10s %7.1f s\n", "tests", ms / 1000 }' >>"$OUT/times"

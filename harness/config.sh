@@ -1,0 +1,55 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Configures $TREE in $BUILD: allnoconfig, the fragments of harness/config, the
+# selftests' own config and the fragments that DEBUG names; then looks whether
+# every symbol asked for took.
+
+. "$(dirname "$0")/lib.sh"
+
+: "${TREE:?}" "${BUILD:?}"
+
+set -- "$HARNESS/config/guest.config" "$HARNESS/config/block.config"
+selftest_config=$TREE/tools/testing/selftests/block/config
+[ ! -f "$selftest_config" ] || set -- "$@" "$selftest_config"
+for name in $(echo "${DEBUG:-}" | tr , ' '); do
+	set -- "$@" "$HARNESS/config/debug-$name.config"
+done
+[ -z "${CONFIG:-}" ] || set -- "$@" "$CONFIG"
+
+make_scratch
+{
+	echo "# $(cat "$TREE/.git/diskseq-stamp" 2>/dev/null)"
+	cat "$@"
+} >"$scratch/wanted"
+wanted=$BUILD/diskseq.config
+! cmp -s "$scratch/wanted" "$wanted" || [ ! -f "$BUILD/.config" ] || exit 0
+
+need flex flex bison bison bc bc ccache ccache \
+	/usr/include/libelf.h libelf-dev
+room 1200 "$CACHE"
+mkdir -p "$BUILD"
+rm -f "$wanted"
+kmake O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' \
+	KCONFIG_ALLCONFIG="$scratch/wanted" allnoconfig >"$OUT/config.log" 2>&1 ||
+	die_log config "$OUT/config.log" "kconfig failed"
+
+# The last fragment that speaks of a symbol is the one that counts.
+awk '
+	/^CONFIG_/ { split($0, a, "="); want[a[1]] = $0 }
+	/^# CONFIG_.* is not set/ { want[$2] = $0 }
+	END { for (s in want) print want[s] }
+' "$@" | sort >"$scratch/lines"
+missing=
+while read -r line; do
+	case $line in
+	\#*)	symbol=${line#\# } symbol=${symbol%% *}
+		! grep -q "^$symbol=" "$BUILD/.config" ;;
+	*=n)	symbol=${line%%=*}
+		! grep -q "^$symbol=" "$BUILD/.config" ;;
+	*)	symbol=${line%%=*}
+		grep -qxF "$line" "$BUILD/.config" ;;
+	esac || missing="$missing $symbol"
+done <"$scratch/lines"
+[ -z "$missing" ] ||
+	die config "config symbols that did not take:$missing (a dependency is off, or $BASE has no such symbol)"
+mv "$scratch/wanted" "$wanted"

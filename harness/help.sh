@@ -1,0 +1,46 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+
+. "$(dirname "$0")/lib.sh"
+. "$HARNESS/base.sh"
+
+cat <<END
+diskseq: a disk sequence number for Linux' block devices, and its tests
+
+  make run       fetch a kernel, apply the series, build it, boot it in QEMU,
+                 run the kselftests, tell
+  make check     everything: lint, the harness's own tests, and for each base
+                 whose source can be had the tests under full load, the negative
+                 control (unpatched kernel) and the mutants
+  make lint      checkpatch, sparse, W=1, kernel-doc, get_abi, shellcheck, patches
+                 and layout in step
+  make shell     the patched kernel with a shell, the tests in /kselftest
+  make fetch     a base's source into the cache; with KSRC= that tree
+  make tree      work/BASE: a kernel tree with the series as commits, to change it
+  make export    write patches/BASE (and the folders by file) from that tree
+  make clean     remove what was built and out/; make distclean: the sources too
+
+variables:
+  BASE=NAME      one of: $(bases). Without it: the first whose source can be had
+  KSRC=PATH      a kernel tree or tarball to take the base's source from
+  TEST=PATTERN   only these tests (fnmatch; several with commas)
+  REPEAT=N       each test N times
+  DEBUG=NAME     a debug kernel: $(find "$HARNESS/config" -name 'debug-*' | sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' ')
+  DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)
+  ACCEL=kvm|tcg  without it KVM where it is of use, else TCG
+  TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60)
+  APPEND=WORDS   more words for the guest kernel's command line
+  WORKTREE=DIR   run, export: this kernel tree as it stands, not patches/
+  VARIANT=NAME   series (the default), base (unpatched), mutant-NAME
+  NO_INSTALL=1   name missing Debian packages instead of installing them
+  V=1            show the tests' output in full
+
+places:
+  out/last/      the newest run: console.log, build.log, results.tap, commands
+  $CACHE
+                 sources, trees, builds (another place: XDG_CACHE_HOME=)
+
+exit status (of harness/run.sh NAME=VALUE..., which "make run" calls; make itself
+exits 2 and prints the status as "Error N"):
+END
+awk -F '\t' '!/^#/ { printf "  %3d  %s\n", $1, $3 }' "$HARNESS/status"

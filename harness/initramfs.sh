@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Packs init and the installed selftests into $OUT/initramfs.cpio. The kernel's
+# own gen_init_cpio writes it from a list, so nobody has to be root for
+# /dev/console. WITH_SHELL=1 adds busybox.
+
+. "$(dirname "$0")/lib.sh"
+
+: "${BUILD:?}" "${OUT:?}"
+
+gcc -static -O2 -Wall -Wextra -o "$OUT/init" "$HARNESS/init.c" >"$OUT/init.log" 2>&1 ||
+	die_log build "$OUT/init.log" "harness/init.c does not build"
+
+# Its package would replace the busybox of the machine, so it is only unpacked.
+busybox() {
+	busybox=$CACHE/busybox
+	[ ! -x "$busybox" ] || return 0
+	lock 7 apt
+	make_scratch
+	say "fetching Debian's busybox-static"
+	(cd "$scratch" && apt-get download busybox-static &&
+		dpkg-deb -x busybox-static_*.deb .) >"$OUT/busybox.log" 2>&1 </dev/null ||
+		die_log tool "$OUT/busybox.log" "no busybox-static to be had from apt-get"
+	mv "$scratch/bin/busybox" "$busybox"
+}
+
+{
+	for dir in /dev /proc /sys /tmp /run /bin /sbin /kselftest; do
+		echo "dir $dir 0755 0 0"
+	done
+	echo "nod /dev/console 0600 0 0 c 5 1"
+	echo "nod /dev/null 0666 0 0 c 1 3"
+	echo "file /init $OUT/init 0755 0 0"
+	(cd "$BUILD/selftests" && find . -mindepth 1 -type d -printf 'dir /kselftest/%P 0755 0 0\n' &&
+		find . -type f -printf "file /kselftest/%P $BUILD/selftests/%P 0%m 0 0\n")
+	if [ -n "${WITH_SHELL:-}" ]; then
+		busybox >&2
+		echo "file /bin/busybox $CACHE/busybox 0755 0 0"
+		"$CACHE/busybox" --list | sed -e '/^busybox$/d' -e 's|.*|slink /bin/& busybox 0777 0 0|'
+	fi
+} >"$OUT/initramfs.list"
+"$BUILD/usr/gen_init_cpio" "$OUT/initramfs.list" >"$OUT/initramfs.cpio" 2>"$OUT/initramfs.log" ||
+	die_log build "$OUT/initramfs.log" "gen_init_cpio failed"

@@ -1,0 +1,33 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Makes the kernel and initramfs of BASE, VARIANT and DEBUG, and puts them into
+# $OUT. The cache is locked meanwhile, not while a guest runs.
+
+. "$(dirname "$0")/lib.sh"
+
+: "${BASE:?}" "${OUT:?}"
+
+TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
+BUILD=$TREE/build${DEBUG:+-$(echo "$DEBUG" | tr , -)}
+export TREE BUILD
+
+# A mutant starts from what was built of the series.
+case $VARIANT in
+mutant-*)
+	[ -f "$TOP/tests/mutants/$BASE/${VARIANT#mutant-}.patch" ] ||
+		die usage "there is no mutant ${VARIANT#mutant-} for $BASE"
+	if [ ! -d "$CACHE/tree/$BASE-series/build" ]; then
+		mkdir -p "$OUT/series"
+		env OUT="$OUT/series" VARIANT=series "$HARNESS/kernel.sh"
+	fi ;;
+esac
+
+lock 9 "tree-$BASE"
+[ -n "${WORKTREE:-}" ] || stage patch "$HARNESS/tree.sh"
+"$HARNESS/list.sh" "${TEST:-*}" >/dev/null
+stage configure "$HARNESS/config.sh"
+stage build "$HARNESS/build.sh"
+stage selftests "$HARNESS/selftests.sh"
+stage initramfs "$HARNESS/initramfs.sh"
+cp "$BUILD/arch/x86/boot/bzImage" "$OUT/bzImage" 2>"$OUT/copy.log" ||
+	die_log build "$OUT/copy.log" "cannot copy bzImage"

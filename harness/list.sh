@@ -1,0 +1,28 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Prints the selftests of $TREE that PATTERN[,PATTERN...] names, as the
+# selftests' own makefile lists them; stops at a pattern that names none.
+
+. "$(dirname "$0")/lib.sh"
+
+: "${TREE:?}"
+
+[ -d "$TREE/tools/testing/selftests/block" ] ||
+	die nothing "there are no selftests in $TREE/tools/testing/selftests/block"
+tests=$(kmake -s --no-print-directory -C tools/testing/selftests/block \
+	OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p')
+
+set -f
+for pattern in $(echo "$1" | tr , ' '); do
+	found=
+	for test in $tests; do
+		# shellcheck disable=SC2254 # it is a pattern
+		case $test in
+		$pattern)
+			echo "$test"
+			found=1 ;;
+		esac
+	done
+	[ -n "$found" ] ||
+		die usage "no test is named '$pattern' (there are: $(echo "$tests" | tr '\n' ' '))"
+done

@@ -1,0 +1,57 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Says what came of the guest that ran in $OUT, from what it left there:
+# results.tap, console.log and verdict (of boot.sh). The cases go to
+# $OUT/results.
+
+. "$(dirname "$0")/lib.sh"
+
+: "${OUT:?}"
+
+awk -f "$HARNESS/tap.awk" "$OUT/results.tap" >"$OUT/results"
+awk -v known="$HARNESS/known-reports" -f "$HARNESS/reports.awk" "$OUT/console.log" >"$OUT/reports"
+
+count() {
+	grep -c "^$1	" "$OUT/results" || :
+}
+passed=$(count pass)
+failed=$(count fail)
+skipped=$(count skip)
+
+# fail NAME MESSAGE: with the end of the console
+fail() {
+	fail_name=$1
+	shift
+	echo "  the last lines of the console:" >&2
+	tail -n 20 "$OUT/console.log" | tr -d '\r' | sed 's/^/    /' >&2
+	die "$fail_name" "$*"
+}
+
+# The test that was running, as the console has it: it knows even after a crash.
+running=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*diskseq: test //p' | tail -n 1)
+verdict=$(cat "$OUT/verdict" 2>/dev/null || :)
+panic=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*\(Kernel panic - .*\)/\1/p' | head -n 1)
+
+if [ -n "$panic" ] && [ -z "$running" ]; then
+	fail panic "the kernel panicked before the first test: $panic"
+elif [ -n "$panic" ]; then
+	fail oops "the kernel panicked during $running: $panic"
+elif [ "$verdict" = boot ]; then
+	fail boot "the guest did not come to the first test within ${BOOT_TIMEOUT:-60} s"
+elif [ ! -s "$OUT/results.tap" ]; then
+	fail boot "the guest went away before the first test"
+elif [ "$verdict" = timeout ]; then
+	fail timeout "the tests did not end within ${TIMEOUT:-900} s; $running was running"
+elif ! grep -qx complete "$OUT/results"; then
+	fail truncated "the guest went away during ${running:-the tests}: its results are truncated"
+fi
+
+sed -n 's/^skip	\([^	]*\)	/  skipped: \1: /p' "$OUT/results"
+sed -n 's/^fail	\([^	]*\)	/  failed:  \1: /p' "$OUT/results"
+sed 's/^\([^	]*\)	/  kernel report during \1: /' "$OUT/reports"
+say "$BASE ${WORKTREE:-$VARIANT}${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
+
+[ ! -s "$OUT/reports" ] ||
+	die oops "the kernel reported a bug during $(cut -f1 "$OUT/reports" | sort -u | tr '\n' ' ')(see console.log)"
+[ "$failed" = 0 ] || die failed "$failed of $((passed + failed + skipped)) test cases failed"
+[ "$passed" != 0 ] || die nothing "no test was executed, or every one was skipped"

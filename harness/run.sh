@@ -1,0 +1,89 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The main job: fetch, patch, configure, build, boot, test, tell.
+# Usage: harness/run.sh [NAME=VALUE...], with the variables of "make help".
+# The exit status is one of harness/status.
+
+for word; do
+	case $word in
+	[A-Z]*=*) export "${word?}" ;;
+	*) set -- --bad "$word" && break ;;
+	esac
+done
+
+. "$(dirname "$0")/lib.sh"
+. "$HARNESS/base.sh"
+
+[ "${1:-}" != --bad ] || die usage "'$2' is not NAME=VALUE (see make help)"
+
+# Everything that can be seen to be wrong is said before anything long begins.
+[ -z "${BASE:-}" ] || known_base "$BASE"
+for name in $(echo "${DEBUG:-}" | tr , ' '); do
+	[ -f "$HARNESS/config/debug-$name.config" ] ||
+		die usage "unknown DEBUG '$name' (there are: $(find "$HARNESS/config" -name 'debug-*' |
+			sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' '))"
+done
+case ${ACCEL:-} in
+'' | kvm | tcg) ;;
+*) die usage "unknown ACCEL '$ACCEL' (there are: kvm tcg)" ;;
+esac
+case $VARIANT in
+series | base | mutant-*) ;;
+*) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
+esac
+for name in TIMEOUT BOOT_TIMEOUT REPEAT; do
+	eval "value=\${$name:-1}"
+	case $value in
+	*[!0-9]* | 0) die usage "$name='$value' is no number above 0" ;;
+	esac
+done
+if [ -n "${WORKTREE:-}" ]; then
+	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
+	WORKTREE=$(cd "$WORKTREE" && pwd)
+	BASE=$(base_of "$(kernel_version "$WORKTREE")")
+	[ -n "$BASE" ] || die usage "WORKTREE=$WORKTREE is none of the bases ($(bases))"
+	export WORKTREE BASE
+fi
+[ "$(uname -m)" = x86_64 ] || die usage "this runs on x86_64 only, not on $(uname -m)"
+
+# What to say to have the same again.
+repeat="make ${GOAL:-run}"
+for name in BASE KSRC VARIANT WORKTREE DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES; do
+	eval "value=\${$name:-}"
+	[ "$name=$value" != VARIANT=series ] || continue
+	[ -z "$value" ] || repeat="$repeat $name='$value'"
+done
+
+if [ -z "${OUT:-}" ]; then
+	OUT=$TOP/out/$(date +%Y%m%d-%H%M%S)-$$
+	mkdir -p "$OUT" 2>/dev/null || die disk "cannot make $OUT"
+	ln -sfn "${OUT##*/}" "$TOP/out/last"
+	# The twenty newest stay.
+	find "$TOP/out" -mindepth 1 -maxdepth 1 -type d -name '2*-*-*' | sort -r | tail -n +21 | xargs -r rm -rf
+fi
+mkdir -p "$OUT"
+: >"$OUT/times"
+export OUT VARIANT
+
+finish() {
+	finish_status=$?
+	cleanup
+	if [ -s "$OUT/times" ]; then
+		say "time of each stage:"
+		sed 's/^/  /' "$OUT/times"
+	fi
+	if [ "$finish_status" != 0 ]; then
+		echo "  status $finish_status; logs: $OUT; again: $repeat" >&2
+	fi
+	exit "$finish_status"
+}
+trap finish EXIT
+
+if [ -z "${WORKTREE:-}" ]; then
+	stage fetch "$HARNESS/fetch.sh"
+	BASE=$(cat "$OUT/base")
+	export BASE
+fi
+"$HARNESS/kernel.sh"
+"$HARNESS/boot.sh"
+[ -n "${SHELL_ONLY:-}" ] || "$HARNESS/results.sh"

@@ -1,0 +1,38 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Builds and installs the selftests of $TREE the kernel's own way, statically
+# linked, into $BUILD/selftests.
+
+. "$(dirname "$0")/lib.sh"
+
+: "${TREE:?}" "${BUILD:?}" "${OUT:?}"
+
+installed=$BUILD/selftests
+list=$installed/kselftest-list.txt
+
+# They depend on the source, on what patches make of tools and headers, and on
+# nothing else of the kernel.
+key=$({
+	cut -d' ' -f1 "$TREE/.git/diskseq-stamp" 2>/dev/null || :
+	git -C "$TREE" ls-tree -r HEAD tools include
+	cat "$HARNESS/selftests.sh"
+	gcc --version
+} | sha256sum)
+if [ -f "$TREE/.git/diskseq-stamp" ] && [ -f "$list" ] &&
+   [ "$(cat "$BUILD/diskseq.installed" 2>/dev/null)" = "$key" ]; then
+	exit 0
+fi
+
+# One of the tests is a 32-bit program.
+need rsync rsync /usr/lib32/libc.a gcc-multilib
+rm -rf "$BUILD/diskseq.installed" "$installed"
+
+# -static goes with the compiler's name: the selftests' makefile overrides
+# LDFLAGS when it builds out of tree.
+set -- -C tools/testing/selftests TARGETS=block FORCE_TARGETS=1 O="$BUILD" \
+	CC='gcc -static' KSFT_INSTALL_PATH="$installed" install
+echo "make -C $TREE $*" >>"$OUT/commands"
+progress selftests "$OUT/selftests.log" kmake "$@" ||
+	die_log build "$OUT/selftests.log" "the selftests do not build"
+[ -s "$list" ] || die build "the selftests' install step listed no test (log: $OUT/selftests.log)"
+echo "$key" >"$BUILD/diskseq.installed"

@@ -1,0 +1,39 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Makes work/$BASE, a whole kernel tree to change the series in: the base is its
+# first commit (tagged "base"), the patches are those after it. Nothing in it is
+# shared with the cache, and "make export" writes its commits back to patches/.
+
+. "$(dirname "$0")/lib.sh"
+. "$HARNESS/base.sh"
+
+BASE=${BASE:-$(bases | cut -d' ' -f1)}
+known_base "$BASE"
+tree=$TOP/work/$BASE
+[ ! -e "$tree" ] ||
+	die usage "work/$BASE is there already: export or remove it first"
+
+export BASE
+"$HARNESS/fetch.sh"
+lock 8 "src-$BASE"
+room 2500 "$TOP"
+mkdir -p "$TOP/work"
+rm -rf "$tree.tmp"
+say "copying and committing $BASE: about a minute"
+cp -a --reflink=auto "$CACHE/src/$BASE" "$tree.tmp"
+cd "$tree.tmp"
+git init -q
+git config user.name >/dev/null || git config user.name "$(id -un)"
+git config user.email >/dev/null || git config user.email "$(id -un)@localhost"
+printf '/build*\n' >>.git/info/exclude
+git add -A -f
+git commit -q -m "Linux $(kernel_version .)"
+git tag base
+git am -q "$PATCHES/$BASE"/0*.patch >"$CACHE/patch.log" 2>&1 || {
+	rm -rf "$tree.tmp"
+	die_log patch "$CACHE/patch.log" "the series does not apply to $BASE"
+}
+mv "$tree.tmp" "$tree"
+say "work/$BASE is ready. Change and commit there (git commit, git rebase -i base), then:"
+say "  make run WORKTREE=work/$BASE      try it, as it stands"
+say "  make export BASE=$BASE            write patches/$BASE"

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# For the harness's own tests: TAP out, and a cache, fake kernels and a fake
+# QEMU to play with. Sourced first: . "$(dirname "$0")/lib.sh"
+
+TESTS=$(cd "$(dirname "$0")" && pwd)
+HARNESS=$TESTS/../harness
+T=$(mktemp -d)
+trap 'rm -rf "$T"' EXIT
+trap 'exit 130' INT TERM HUP
+unset BASE KSRC TEST REPEAT DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V OUT VARIANT \
+	WORKTREE DISKSEQ_CYCLES SOURCES CONFIG HOOK SHELL_ONLY MAKEFLAGS
+number=0
+
+ok() {
+	number=$((number + 1))
+	echo "ok $number - $1"
+}
+
+not_ok() {
+	number=$((number + 1))
+	echo "not ok $number - $1"
+	sed 's/^/#   /' "$T/said" >&2
+}
+
+# check WHAT COMMAND...: passes when the command exits 0
+check() {
+	check_what=$1
+	shift
+	if "$@" >"$T/said" 2>&1; then ok "$check_what"; else not_ok "$check_what"; fi
+}
+
+# said WHAT REGEX: the last command of check or dies said that
+said() {
+	if grep -qE -e "$2" "$T/said"; then ok "$1"; else not_ok "$1"; fi
+}
+
+# dies WHAT STATUS MESSAGE COMMAND...: the command exits with the status that
+# harness/status gives that name ("-" is 0) and says one "diskseq: " line, which
+# matches the message
+dies() {
+	dies_what=$1
+	dies_status=$(awk -v n="$2" '$2 == n { print $1 }' "$HARNESS/status")
+	dies_message=$3
+	shift 3
+	dies_got=0
+	"$@" >"$T/said" 2>&1 </dev/null || dies_got=$?
+	grep '^diskseq: ' "$T/said" >"$T/line" || :
+	echo "(status $dies_got, expected ${dies_status:-0}: $dies_message)" >>"$T/said"
+	if [ "$dies_got" = "${dies_status:-0}" ] && [ "$(wc -l <"$T/line")" = 1 ] &&
+	   grep -qE -e "$dies_message" "$T/line"; then
+		ok "$dies_what"
+	else
+		not_ok "$dies_what"
+	fi
+}
+
+finish() {
+	echo "1..$number"
+}
+
+# A kernel of a few files: its makefile does what the harness asks of kbuild and
+# kselftest, in no time. fake_kernel DIR [SUBLEVEL [PATCHLEVEL]]
+fake_kernel() {
+	mkdir -p "$1/block" "$1/include/uapi/linux" "$1/tools/testing/selftests/block"
+	: >"$1/Kbuild"
+	echo '#define BLKTHING' >"$1/include/uapi/linux/fs.h"
+	printf 'one\ntwo\nthree\nfour\nfive\n' >"$1/block/genhd.c"
+	echo 'not touched' >"$1/block/other.c"
+	printf 'VERSION = 5\nPATCHLEVEL = %s\nSUBLEVEL = %s\nEXTRAVERSION =\n' \
+		"${3:-14}" "${2:-0}" >"$1/Makefile"
+	cat >>"$1/Makefile" <<-'END'
+	.RECIPEPREFIX = >
+	allnoconfig:
+	> grep -v CONFIG_NO_SUCH_THING $(KCONFIG_ALLCONFIG) >$(O)/.config
+	bzImage:
+	> ! grep '#error' block/genhd.c
+	> ! grep 'disk is full' block/genhd.c || { echo 'cc: No space left on device'; exit 1; }
+	> mkdir -p $(O)/arch/x86/boot $(O)/usr
+	> cp block/genhd.c $(O)/arch/x86/boot/bzImage
+	> printf '#!/bin/sh\ncat "$$1"\n' >$(O)/usr/gen_init_cpio
+	> chmod +x $(O)/usr/gen_init_cpio
+	> echo built >>$(O)/builds
+	END
+	cat >"$1/tools/testing/selftests/Makefile" <<-'END'
+	.RECIPEPREFIX = >
+	install:
+	> mkdir -p $(KSFT_INSTALL_PATH)/block
+	> echo block:fake >$(KSFT_INSTALL_PATH)/kselftest-list.txt
+	END
+	printf 'emit_tests:\n\techo block:fake\n' >"$1/tools/testing/selftests/block/Makefile"
+}
+
+# fake_patch NUMBER FILE FROM TO: a mail that changes one line of a fake kernel
+# (the first that is FROM), after the patches made before it
+fake_patch() {
+	if [ ! -d "$T/author" ]; then
+		fake_kernel "$T/author"
+		author init -q
+		author add -A
+		author commit -qm base
+	fi
+	sed -i "s/^$3\$/$4/" "$T/author/$2"
+	author commit -qam "patch $1"
+	author format-patch -q --full-index --zero-commit --no-signature \
+		--start-number "$1" -1 -o "$PATCHES/v5.14"
+}
+
+author() {
+	git -C "$T/author" -c user.name=Author -c user.email=author@localhost "$@"
+}
+
+# A cache and patches of our own, with a fake v5.14 that has one patch.
+fake_world() {
+	export XDG_CACHE_HOME="$T/cache" PATCHES="$T/patches"
+	mkdir -p "$PATCHES/v5.14"
+	fake_kernel "$T/ksrc"
+	fake_patch 1 block/genhd.c two TWO
+	export OUT="$T/out"
+}
+
+# fake_qemu NAME [hang|STATUS]: QEMU that leaves what tests/canned/NAME holds
+# instead of booting
+fake_qemu() {
+	export CANNED="$TESTS/canned/$1" QEMU="$TESTS/fake-qemu" FAKE_END="${2:-0}"
+}

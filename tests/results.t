@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What is said of a guest, from what canned guests left behind; and what is said
+# of QEMU when it does not even start.
+. "$(dirname "$0")/lib.sh"
+fake_world
+run=$HARNESS/run.sh
+"$HARNESS/run.sh" KSRC="$T/ksrc" QEMU=true >/dev/null 2>&1
+
+# guest NAME STATUS MESSAGE [NAME=VALUE...]
+guest() {
+	guest_name=$1 guest_status=$2 guest_message=$3
+	shift 3
+	fake_qemu "$guest_name" "${END:-0}"
+	dies "$guest_name" "$guest_status" "$guest_message" "$run" "$@"
+}
+
+fake_qemu pass
+check "pass" "$run"
+said "pass: counts cases, not programs" 'v5.14 series: 3 cases passed, 0 failed, 1 skipped'
+said "pass: names what was skipped, and why" 'skipped: read: global.other_driver - no such driver'
+
+guest failed failed "1 of 4 test cases failed"
+said "failed: names it" 'failed:  read: global.sysfs'
+said "failed: says how to have it again" "status 26; logs: $T/out; again: make run"
+guest died-inside failed "1 of 4 test cases failed"
+said "died-inside: a case that was not reported has failed" 'failed:  read: case 3 - not reported \(signal=11\)'
+guest test-timeout failed "1 of 4 test cases failed"
+guest truncated truncated "went away during plain"
+said "truncated: shows the console" 'Run /init'
+guest no-end truncated "truncated"
+guest too-few truncated "truncated"
+guest panic-at-boot panic "panicked before the first test: Kernel panic - not syncing: VFS"
+guest oops oops "panicked during plain: Kernel panic - not syncing: Fatal"
+guest warning oops "reported a bug during plain"
+guest lockdep oops "reported a bug during read"
+guest hung-task oops "reported a bug during read"
+guest skipped nothing "no test was executed, or every one was skipped"
+guest nothing nothing "no test was executed"
+guest gone-at-boot boot "went away before the first test"
+END=hang
+guest hang-at-boot boot "did not come to the first test within 1 s" BOOT_TIMEOUT=1
+guest hang-in-test timeout "did not end within 1 s; plain was running" TIMEOUT=1
+END=1
+guest no-kvm qemu "QEMU failed with status 1"
+
+# KVM: there and of use, not there, there and of no use.
+fake_qemu pass
+echo "flags : fpu vmx sse" >"$T/cpuinfo"
+echo "flags : fpu sse" >"$T/cpuinfo.nested"
+: >"$T/kvm"
+check "kvm: a run" env KVM_DEVICE="$T/kvm" CPUINFO="$T/cpuinfo" "$run"
+said "kvm: taken where it can be used" 'accelerator: kvm \(.* can be used\)'
+check "no kvm: a run" env KVM_DEVICE="$T/none" "$run"
+said "no kvm: says why" 'accelerator: tcg \(there is no '
+check "nested kvm: a run" env KVM_DEVICE="$T/kvm" CPUINFO="$T/cpuinfo.nested" "$run"
+said "nested kvm: says why" 'accelerator: tcg \(.*neither vmx nor svm'
+dies "kvm asked for, not there" qemu "ACCEL=kvm, but $T/none cannot be opened" env KVM_DEVICE="$T/none" "$run" ACCEL=kvm
+finish

@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Wrong words are refused before anything long begins.
+. "$(dirname "$0")/lib.sh"
+fake_world
+run=$HARNESS/run.sh
+
+dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10\)" "$run" BASE=v9.99
+dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: kasan kcsan lockdep" "$run" DEBUG=nonsense
+dies "an unknown ACCEL" usage "unknown ACCEL 'warp'" "$run" ACCEL=warp
+dies "a TIMEOUT that is no number" usage "TIMEOUT='soon' is no number" "$run" TIMEOUT=soon
+dies "a REPEAT of 0" usage "REPEAT='0' is no number above 0" "$run" REPEAT=0
+dies "a word that is no variable" usage "'run' is not NAME=VALUE" "$run" run
+dies "an unknown VARIANT" usage "unknown VARIANT 'other'" "$run" VARIANT=other
+dies "an unknown mutant" usage "no mutant nonesuch for v5.14" "$run" KSRC="$T/ksrc" VARIANT=mutant-nonesuch
+dies "an unknown TEST" usage "no test is named 'fale' \(there are: fake" "$run" KSRC="$T/ksrc" TEST=fake,fale
+dies "a WORKTREE that is no kernel" usage "is no kernel tree" "$run" WORKTREE="$T"
+dies "a missing package with NO_INSTALL" tool "missing Debian packages: nonesuch \(NO_INSTALL" \
+	env NO_INSTALL=1 HARNESS="$HARNESS" sh -c '. "$HARNESS/lib.sh"; need no-such-command nonesuch sh dash' "$run"
+
+fake_qemu pass
+check "TEST with a pattern" "$run" BASE=v5.14 TEST='f*'
+check "and it reaches the guest" grep -q "TEST=f\*" "$T/out/commands"
+
+# All that make adds is that it exits 2.
+make -C "$TESTS/.." run BASE=v9.99 >"$T/said" 2>&1
+said "make says the status that the stage had" 'Error 2'
+check "make help names every command" sh -c 'make -C "$1" help >"$2" && for c in run check lint shell fetch tree export clean; do grep -q "make $c " "$2" || exit 1; done' sh "$TESTS/.." "$T/help"
+finish
