@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export BASE KSRC TEST REPEAT DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
 export DISKSEQ_CYCLES WORKTREE VARIANT
 
-.PHONY: help run check lint shell fetch tree export clean distclean
+.PHONY: help run check lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/help.sh
@@ -21,6 +21,10 @@ check:
 
 lint:
 	@harness/lint.sh
+
+# Each patch of the series by itself: long, for whoever changed one.
+prefixes:
+	@harness/prefixes.sh
 
 shell:
 	@GOAL=shell SHELL_ONLY=1 WITH_SHELL=1 harness/run.sh

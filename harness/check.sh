@@ -68,7 +68,7 @@ own_tests() {
 	log=$CHECK/$1.log
 	shift
 	status=0
-	logged "$log" prove --timer "$@" || status=$?
+	logged "$log" prove --timer -j "$(nproc)" "$@" || status=$?
 	tests=$(sed -n 's/^Files=.*Tests=\([0-9]*\),.*/\1/p' "$log")
 	bad=$(sed -n 's/^  Failed tests*:  *//p' "$log" | tr -c '0-9-\n' '\n' |
 		awk -F- 'NF { n += NF == 2 ? $2 - $1 + 1 : 1 } END { print n + 0 }')

@@ -18,11 +18,16 @@ done
 
 make_scratch
 {
-	echo "# $(cat "$TREE/.git/diskseq-stamp" 2>/dev/null)"
+	# The source, and what patches make of its Kconfig files.
+	echo "# $(cut -d' ' -f1 "$TREE/.git/diskseq-stamp" 2>/dev/null)"
+	git -C "$TREE" ls-tree -r HEAD 2>/dev/null | sed -n 's/.*Kconfig.*/# &/p'
 	cat "$@"
 } >"$scratch/wanted"
 wanted=$BUILD/diskseq.config
-! cmp -s "$scratch/wanted" "$wanted" || [ ! -f "$BUILD/.config" ] || exit 0
+if [ -f "$TREE/.git/diskseq-stamp" ] && [ -f "$BUILD/.config" ] &&
+   cmp -s "$scratch/wanted" "$wanted"; then
+	exit 0
+fi
 
 need flex flex bison bison bc bc ccache ccache \
 	/usr/include/libelf.h libelf-dev

@@ -149,10 +149,11 @@ in_step() {
 
 # What VARIANT's touched files are warned of, without line numbers.
 warnings() {
-	TREE=$CACHE/tree/$BASE-$1
+	variant=$1
+	TREE=$CACHE/tree/$BASE-$variant
 	BUILD=$TREE/build-lint
 	export TREE BUILD
-	if ! { VARIANT=$1 "$HARNESS/tree.sh" && "$HARNESS/config.sh"; } >"$scratch/log" 2>&1; then
+	if ! { VARIANT=$variant "$HARNESS/tree.sh" && "$HARNESS/config.sh"; } >"$scratch/log" 2>&1; then
 		cat "$scratch/log"
 		return 1
 	fi
@@ -166,13 +167,15 @@ warnings() {
 	for object in $objects; do
 		rm -f "$BUILD/$object"
 	done
-	# shellcheck disable=SC2086
-	kmake O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' \
+	# First what kbuild compiles on its own account.
+	set -- O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' \
 		EXTRA_CFLAGS=-Wno-use-after-free LOCALVERSION= -j"$(nproc)" \
-		C=2 CHECK=sparse W=1 $objects >"$scratch/make.log" 2>&1 || {
-		tail -n 20 "$scratch/make.log"
+		C=2 CHECK=sparse W=1
+	# shellcheck disable=SC2086 # a list
+	if ! { kmake "$@" prepare && kmake "$@" $objects >"$scratch/make.log" 2>&1; } >"$scratch/log" 2>&1; then
+		tail -n 20 "$scratch/log" "$scratch/make.log"
 		return 1
-	}
+	fi
 	{
 		grep -E '(warning|error):' "$scratch/make.log" || :
 		cd "$TREE"
@@ -185,7 +188,7 @@ warnings() {
 					sed "s|$scratch/abi|ABI|" ;;
 			esac
 		done <"$scratch/paths"
-	} | sed -E -e 's|^(\.\./)+||' -e 's/:[0-9]+(:[0-9]+)?:/:/' -e 's/#[0-9]+:/:/' | sort >"$scratch/warnings.$1"
+	} | sed -E -e 's|^(\.\./)+||' -e 's/:[0-9]+(:[0-9]+)?:/:/' -e 's/#[0-9]+:/:/' | sort >"$scratch/warnings.$variant"
 }
 
 nothing_new() {

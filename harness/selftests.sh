@@ -14,7 +14,7 @@ list=$installed/kselftest-list.txt
 # nothing else of the kernel.
 key=$({
 	cut -d' ' -f1 "$TREE/.git/diskseq-stamp" 2>/dev/null || :
-	git -C "$TREE" ls-tree -r HEAD tools include
+	git -C "$TREE" ls-tree -r HEAD tools include 2>/dev/null || :
 	cat "$HARNESS/selftests.sh"
 	gcc --version
 } | sha256sum)

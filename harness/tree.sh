@@ -5,6 +5,7 @@
 # patches touch. git replaces a file and never writes through the link.
 #
 #   series         every patch of patches/$BASE
+#   prefix-N       its first N patches
 #   base           the unpatched kernel with the series' selftests
 #   mutant-NAME    the series and tests/mutants/$BASE/NAME.patch; all of them
 #                  in one tree, one after the other
@@ -25,6 +26,13 @@ set -- "$PATCHES/$BASE"/0*.patch
 [ -f "$1" ] || die patch "there are no patches in $PATCHES/$BASE"
 mutation=
 case $VARIANT in
+prefix-*)
+	nr=0
+	for patch; do
+		shift
+		nr=$((nr + 1))
+		[ "$nr" -gt "${VARIANT#prefix-}" ] || set -- "$@" "$patch"
+	done ;;
 mutant-*)
 	mutation=$TOP/tests/mutants/$BASE/${VARIANT#mutant-}.patch
 	[ -f "$mutation" ] || die usage "there is no mutant ${VARIANT#mutant-} for $BASE" ;;

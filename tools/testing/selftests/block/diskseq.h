@@ -62,7 +62,7 @@ static inline long long now_ms(void)
 static inline int test_rounds(int most)
 {
 	const char *env = getenv("DISKSEQ_CYCLES");
-	int rounds = env ? atoi(env) / 8 : 50;
+	int rounds = env ? atoi(env) / 8 : 12;
 
 	if (rounds > most)
 		rounds = most;

@@ -135,8 +135,8 @@ FIXTURE_TEARDOWN(md)
  * array may be gone.
  */
 static __u64 check_announced(struct __test_metadata *_metadata,
-				 int fd, int nl, const struct loop *member,
-				 struct uevent_log *log, __u64 old)
+			     int fd, int nl, const struct loop *member,
+			     struct uevent_log *log, __u64 old)
 {
 	unsigned int media = 0, plain = 0;
 	__u64 seq = 0, last = 0;

@@ -257,7 +257,7 @@ TEST_F(read, bad_pointer_gives_efault)
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &before));
 	mem = mmap(NULL, 3 * size, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, mem);
+	ASSERT_TRUE(mem != MAP_FAILED);
 	ASSERT_EQ(0, munmap(mem + size, size));
 	ASSERT_EQ(0, mprotect(mem + 2 * size, size, PROT_READ));
 
