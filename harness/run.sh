@@ -68,6 +68,8 @@ export OUT VARIANT
 finish() {
 	finish_status=$?
 	cleanup
+	# Away with what is left of a progress line.
+	[ ! -t 1 ] || printf '\r\033[K'
 	if [ -s "$OUT/times" ]; then
 		say "time of each stage:"
 		sed 's/^/  /' "$OUT/times"
