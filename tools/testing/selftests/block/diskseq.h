@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -473,13 +474,8 @@ static inline int uevent_fence(int fd, const char *disk, struct uevent_log *log)
 	}
 }
 
-/*
- * The counter is one for all disks, so another disk may have drawn a number
- * between two of ours; it has then announced it. How many numbers between
- * @from and @to, both excluded, does no event have?
- */
-static inline unsigned int uevent_unaccounted(const struct uevent_log *log,
-					      __u64 from, __u64 to)
+static inline unsigned int uevent_missing(const struct uevent_log *log,
+					  __u64 from, __u64 to)
 {
 	unsigned int missing = 0;
 	__u64 seq;
@@ -493,6 +489,27 @@ static inline unsigned int uevent_unaccounted(const struct uevent_log *log,
 			missing++;
 	}
 	return missing;
+}
+
+/*
+ * The counter is one for all disks, so another disk may have drawn a number
+ * between two of ours. It announces it, if it is a new one in its own time. How
+ * many numbers between @from and @to, both excluded, does no event have?
+ */
+static inline unsigned int uevent_unaccounted(int fd, struct uevent_log *log,
+					      __u64 from, __u64 to)
+{
+	long long deadline = now_ms() + 1000;
+	unsigned int missing;
+	struct uevent ev;
+
+	for (;;) {
+		missing = uevent_missing(log, from, to);
+		if (!missing ||
+		    uevent_read(fd, &ev, deadline - now_ms()) <= 0 ||
+		    uevent_append(log, &ev))
+			return missing;
+	}
 }
 
 /* Loop devices */
@@ -632,7 +649,11 @@ struct loop {
 static inline int loop_open(struct loop *lo, int flags)
 {
 	lo->fd = open_disk(lo->name, flags);
-	return lo->fd < 0 ? lo->fd : 0;
+	if (lo->fd < 0)
+		return lo->fd;
+	/* udev keeps off a disk that is locked, most of the time */
+	flock(lo->fd, LOCK_EX | LOCK_NB);
+	return 0;
 }
 
 static inline void loop_close(struct loop *lo)

@@ -162,12 +162,17 @@ static void check_change(struct __test_metadata *_metadata,
 	EXPECT_EQ(by_ioctl, last);
 	if (once) {
 		EXPECT_EQ(1, media);
-		EXPECT_EQ(0, uevent_unaccounted(&t->log, old, by_ioctl));
+		EXPECT_EQ(0, uevent_unaccounted(t->nl, &t->log, old, by_ioctl));
 	}
-	switch (partitions) {
-	case NO_PARTITIONS:
+	if (partitions == NO_PARTITIONS) {
 		EXPECT_EQ(0, adds);
 		EXPECT_EQ(0, removes);
+	}
+	/* udev may hold one open, so that none is dropped */
+	if (udev_is_running())
+		return;
+	switch (partitions) {
+	case NO_PARTITIONS:
 		break;
 	case PARTITIONS_APPEAR:
 		EXPECT_LE(NR_PARTITIONS, adds);
@@ -202,7 +207,7 @@ static void check_nothing(struct __test_metadata *_metadata,
 
 		EXPECT_FALSE(uevent_is_own(ev, t->lo.name)) {
 			TH_LOG("%s of %s, number %llu", ev->action, ev->devname,
-			       ev->diskseq);
+			       (unsigned long long)ev->diskseq);
 		}
 	}
 
@@ -211,7 +216,7 @@ static void check_nothing(struct __test_metadata *_metadata,
 	EXPECT_EQ(0, diskseq_ioctl(lo.fd, &fresh));
 	EXPECT_EQ(0, uevent_fence(t->nl, lo.name, &t->log));
 	EXPECT_GT(fresh, old);
-	EXPECT_EQ(0, uevent_unaccounted(&t->log, old, fresh));
+	EXPECT_EQ(0, uevent_unaccounted(t->nl, &t->log, old, fresh));
 	EXPECT_EQ(0, loop_destroy(&lo));
 	t->mark = t->log.nr;
 }
@@ -435,7 +440,7 @@ TEST_F(loop, change_fd_gives_a_new_number)
 		     variant->flags ? PARTITIONS_CHANGE : NO_PARTITIONS);
 }
 
-TEST_F(loop, each_of_many_cycles_draws_twice)
+TEST_F(loop, each_of_several_cycles_draws_twice)
 {
 	struct target *t = &self->t;
 	__u64 old;
@@ -444,7 +449,7 @@ TEST_F(loop, each_of_many_cycles_draws_twice)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	for (i = 0; i < 10; i++) {
+	for (i = 0; i < 4; i++) {
 		old = number(t);
 		ASSERT_EQ(0, loop_configure(t->lo.fd, t->image,
 					    variant->flags));
@@ -1103,7 +1108,8 @@ TEST_F(killed_waiter, leaves_number_and_events_alone)
 	EXPECT_EQ(!variant->attach, loop_is_bound(t->lo.fd));
 
 	/* and nothing is left locked or claimed */
-	ASSERT_EQ(0, waiters_command(l, variant->cmd));
+	ASSERT_EQ(0, variant->cmd == LOOP_CLR_FD ? loop_detach(t->lo.fd) :
+		  waiters_command(l, variant->cmd));
 	check_change(_metadata, t, old, variant->cmd != LOOP_CHANGE_FD,
 		     NO_PARTITIONS);
 }
