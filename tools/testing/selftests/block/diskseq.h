@@ -409,6 +409,8 @@ static inline bool uevent_is_own(const struct uevent *ev, const char *disk)
 
 static inline int uevent_append(struct uevent_log *log, const struct uevent *ev)
 {
+	size_t i;
+
 	if (log->nr == log->room) {
 		size_t room = log->room ? 2 * log->room : 64;
 		struct uevent *mem = realloc(log->ev, room * sizeof(*mem));
@@ -419,13 +421,9 @@ static inline int uevent_append(struct uevent_log *log, const struct uevent *ev)
 		log->room = room;
 	}
 	/* keep the kernel's order, whatever the order of arrival */
-	log->ev[log->nr++] = *ev;
-	for (size_t i = log->nr - 1; i && log->ev[i].seqnum < log->ev[i - 1].seqnum; i--) {
-		struct uevent tmp = log->ev[i];
-
+	for (i = log->nr++; i && ev->seqnum < log->ev[i - 1].seqnum; i--)
 		log->ev[i] = log->ev[i - 1];
-		log->ev[i - 1] = tmp;
-	}
+	log->ev[i] = *ev;
 	return 0;
 }
 
@@ -474,6 +472,7 @@ static inline int uevent_fence(int fd, const char *disk, struct uevent_log *log)
 	}
 }
 
+/* How many numbers between @from and @to, both excluded, does no event have? */
 static inline unsigned int uevent_missing(const struct uevent_log *log,
 					  __u64 from, __u64 to)
 {
@@ -493,8 +492,8 @@ static inline unsigned int uevent_missing(const struct uevent_log *log,
 
 /*
  * The counter is one for all disks, so another disk may have drawn a number
- * between two of ours. It announces it, if it is a new one in its own time. How
- * many numbers between @from and @to, both excluded, does no event have?
+ * between two of ours. Then it announces it, a new disk somewhat later. How
+ * many does nobody announce?
  */
 static inline unsigned int uevent_unaccounted(int fd, struct uevent_log *log,
 					      __u64 from, __u64 to)

@@ -8,7 +8,7 @@
 #include "../kselftest_harness.h"
 #include "diskseq.h"
 
-#define NULLB_ITEM	NULL_BLK "/__u64est"
+#define NULLB_ITEM	NULL_BLK "/diskseq_item"
 #define ZRAM_CONTROL	"/sys/class/zram-control/"
 
 #define NR_DISKS	4	/* at most at one time */

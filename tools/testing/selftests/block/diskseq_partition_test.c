@@ -14,6 +14,7 @@
 #define IMAGE_SIZE	0x100000
 #define NR_PARTITIONS	2
 #define NR_CYCLES	200	/* at most */
+#define NR_DELETIONS	1500
 
 /* A thread that opens and closes disks without pause. */
 struct opener {
@@ -240,15 +241,15 @@ static int partition_ioctl(int fd, int op, int partno)
 TEST_F_TIMEOUT(partitions, that_are_deleted_are_not_opened, 120)
 {
 	struct target *t = &self->t;
-	int i, ret, cycles = 20 * test_rounds(NR_CYCLES);
 	struct opener op;
+	int i, ret;
 
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->other, 0));
 	ASSERT_EQ(0, opener_start(&op, t->lo.name, true));
-	for (i = 0; i < cycles; i++) {
+	for (i = 0; i < NR_DELETIONS; i++) {
 		ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
 		while ((ret = partition_ioctl(t->lo.fd, BLKPG_DEL_PARTITION,
 					      1)) == -EBUSY)
