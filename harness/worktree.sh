@@ -23,6 +23,8 @@ say "copying and committing $BASE: about a minute"
 cp -a --reflink=auto "$CACHE/src/$BASE" "$tree.tmp"
 cd "$tree.tmp"
 git init -q
+# the many new objects would be packed in the background, beside the first build
+git config gc.auto 0
 git config user.name >/dev/null || git config user.name "$(id -un)"
 git config user.email >/dev/null || git config user.email "$(id -un)@localhost"
 printf '/build*\n' >>.git/info/exclude
