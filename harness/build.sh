@@ -11,7 +11,8 @@
 # Nothing to do where nothing changed since the last complete build; a tree
 # that somebody works in has no stamp and is always looked at.
 key=$({
-	cat "$TREE/.git/diskseq-stamp" "$BUILD/.config" "$HARNESS/build.sh"
+	cat "$TREE/.git/diskseq-stamp" 2>/dev/null || :
+	cat "$BUILD/.config" "$HARNESS/build.sh"
 	gcc --version
 } | sha256sum)
 if [ -f "$TREE/.git/diskseq-stamp" ] && [ -f "$BUILD/arch/x86/boot/bzImage" ] &&

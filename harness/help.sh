@@ -15,7 +15,7 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
   make lint      checkpatch, sparse, W=1, kernel-doc, get_abi, shellcheck, patches
                  and layout in step
   make prefixes  each prefix of BASE's series builds with options on and off, and
-                 boots (long: for whoever changed a patch)
+                 boots (long: for whoever changed a patch; FROM=N starts at N)
   make shell     the patched kernel with a shell, the tests in /kselftest
   make fetch     a base's source into the cache; with KSRC= that tree
   make tree      work/BASE: a kernel tree with the series as commits, to change it
