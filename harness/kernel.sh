@@ -29,5 +29,3 @@ stage configure "$HARNESS/config.sh"
 stage build "$HARNESS/build.sh"
 stage selftests "$HARNESS/selftests.sh"
 stage initramfs "$HARNESS/initramfs.sh"
-cp "$BUILD/arch/x86/boot/bzImage" "$OUT/bzImage" 2>"$OUT/copy.log" ||
-	die_log build "$OUT/copy.log" "cannot copy bzImage"

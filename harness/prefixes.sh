@@ -101,7 +101,7 @@ while [ "$n" -lt "$total" ]; do
 	compile sysfs-off -e EXPERT -d CONFIGFS_FS -d SYSFS -- "$@"
 	[ "$n" -ne "$total" ] || compile loop-module -- vmlinux modules
 
-	cp "$TREE/build/arch/x86/boot/bzImage" "$PREFIXES/series/initramfs.cpio" "$OUT/"
+	cp "$PREFIXES/series/initramfs.cpio" "$OUT/"
 	status=0
 	{ "$HARNESS/boot.sh" && "$HARNESS/results.sh"; } >>"$OUT/run.log" 2>&1 || status=$?
 	if [ "$n" -lt "$feature" ] && grep -qsx complete "$OUT/results"; then
