@@ -723,12 +723,15 @@ static inline bool have_null_blk(void)
 }
 
 #define SCSI_DEBUG	"/sys/bus/pseudo/drivers/scsi_debug/"
+#define SCSI_DISK	"/sys/bus/scsi/drivers/sd"
 
 static inline bool have_scsi_debug(void)
 {
 	if (access(SCSI_DEBUG, F_OK))
 		load_module("scsi_debug", "add_host=0");
-	return !access(SCSI_DEBUG "add_host", W_OK);
+	if (access(SCSI_DISK, F_OK))
+		load_module("sd_mod", NULL);
+	return !access(SCSI_DEBUG "add_host", W_OK) && !access(SCSI_DISK, F_OK);
 }
 
 /* A new host with one disk, which is found in its own time */

@@ -18,7 +18,7 @@
 #define NR_READERS	2	/* of each kind */
 #define NR_OPENED	2	/* by those who open the disk each time */
 #define IMAGE_SIZE	(64 * 1024)
-#define WHILE_MS	1500
+#define WHILE_MS	1000
 #define OTHER_DISK	255	/* more than NR_LOOPS */
 #define SPAN		(1024 * 1024)
 #define MIN_CHANGES	5	/* that readers shall see */
