@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Packs init and the installed selftests into $OUT/initramfs.cpio. The kernel's
 # own gen_init_cpio writes it from a list, so nobody has to be root for
-# /dev/console. WITH_SHELL=1 adds busybox.
+# /dev/console. WITH_SHELL=1 adds busybox; harness/programs names what else of
+# Debian's there is.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -24,6 +25,35 @@ busybox() {
 	mv "$scratch/bin/busybox" "$busybox"
 }
 
+# "PATH PACKAGE" of those programs that this kernel is of use to
+wanted_programs() {
+	awk 'NR == FNR { set[$0] = 1; next }
+		!/^#/ && NF && ($3 "=y") in set { print $1, $2 }' \
+		"$BUILD/.config" "$HARNESS/programs"
+}
+
+# shellcheck disable=SC2046 # words
+set -- $(wanted_programs)
+[ $# = 0 ] || need "$@"
+
+# Programs and libraries where they are on this machine: their folders first.
+programs() {
+	wanted_programs | cut -d' ' -f1 >"$OUT/programs"
+	[ -s "$OUT/programs" ] || return 0
+	if ! xargs ldd <"$OUT/programs" >"$OUT/programs.ldd" 2>&1 ||
+	   grep -q 'not found' "$OUT/programs.ldd"; then
+		die_log build "$OUT/programs.ldd" "ldd cannot tell the libraries of the programs"
+	fi
+	awk '$2 == "=>" { print $3 } /^\t\// { print $1 }' "$OUT/programs.ldd" |
+		sort -u - "$OUT/programs" |
+		awk '{
+			for (i = 2; i <= length($0); i++)
+				if (substr($0, i, 1) == "/" && !seen[dir = substr($0, 1, i - 1)]++)
+					print "dir " dir " 0755 0 0"
+			print "file " $0 " " $0 " 0755 0 0"
+		}'
+}
+
 {
 	for dir in /dev /proc /sys /tmp /run /bin /sbin /kselftest; do
 		echo "dir $dir 0755 0 0"
@@ -33,6 +63,7 @@ busybox() {
 	echo "file /init $OUT/init 0755 0 0"
 	(cd "$BUILD/selftests" && find . -mindepth 1 -type d -printf 'dir /kselftest/%P 0755 0 0\n' &&
 		find . -type f -printf "file /kselftest/%P $BUILD/selftests/%P 0%m 0 0\n")
+	programs
 	if [ -n "${WITH_SHELL:-}" ]; then
 		busybox >&2
 		echo "file /bin/busybox $CACHE/busybox 0755 0 0"
