@@ -9,7 +9,13 @@
 : "${OUT:?}"
 
 awk -f "$HARNESS/tap.awk" "$OUT/results.tap" >"$OUT/results"
-awk -v known="$HARNESS/known-reports" -f "$HARNESS/reports.awk" "$OUT/console.log" >"$OUT/reports"
+if [ -n "${WORKTREE:-}" ]; then
+	git -C "$WORKTREE" diff base 2>/dev/null || :
+else
+	cat "$PATCHES/$BASE"/0*.patch
+fi | awk -f "$HARNESS/touched.awk" | sort -u >"$OUT/touched"
+awk -v known="$HARNESS/known-reports" -v touched="$OUT/touched" \
+	-f "$HARNESS/reports.awk" "$OUT/console.log" >"$OUT/reports"
 
 count() {
 	grep -c "^$1	" "$OUT/results" || :
@@ -49,6 +55,8 @@ fi
 sed -n 's/^skip	\([^	]*\)	/  skipped: \1: /p' "$OUT/results"
 sed -n 's/^fail	\([^	]*\)	/  failed:  \1: /p' "$OUT/results"
 sed 's/^\([^	]*\)	/  kernel report during \1: /' "$OUT/reports"
+races=$(($(grep -c 'BUG: KCSAN: ' "$OUT/console.log" || :) - $(grep -c 'BUG: KCSAN: ' "$OUT/reports" || :)))
+[ "$races" = 0 ] || say "  $races data races in code that the series does not touch: not counted"
 say "$BASE ${WORKTREE:-$VARIANT}${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
 
 [ ! -s "$OUT/reports" ] ||

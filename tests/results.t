@@ -44,6 +44,51 @@ guest hang-in-test timeout "did not end within 1 s; plain was running" TIMEOUT=1
 END=1
 guest no-kvm qemu "QEMU failed with status 1"
 
+# A data race counts where the series has to do with it.
+cat >"$T/patch" <<'END'
+diff --git a/block/a.c b/block/a.c
+--- a/block/a.c
++++ b/block/a.c
+@@ -1,6 +1,7 @@ static int before(void)
+ }
+ 
+ static int changed(int a)
+ {
++	one(a);
+ 	return a;
+ }
+@@ -20,3 +21,9 @@ static int in_the_head(void)
+ 	two();
++	three();
+ 	four();
+ }
+ EXPORT_SYMBOL(in_the_head);
++
++static int added(void)
++{
++	return 0;
++}
+ 
+ int untouched(void)
+diff --git a/tools/t.c b/tools/t.c
+--- a/tools/t.c
++++ b/tools/t.c
+@@ -1,1 +1,2 @@ int tool(void)
+ {
++	five();
+END
+race() { echo "[    1.0][  T12] BUG: KCSAN: data-race in $1" | awk -v touched="$T/touched" -f "$HARNESS/reports.awk"; }
+counts() { [ -n "$(race "$1")" ] || { echo "$1 does not count"; return 1; }; }
+counts_not() { [ -z "$(race "$1")" ] || { echo "$1 counts"; return 1; }; }
+awk -f "$HARNESS/touched.awk" "$T/patch" | sort -u >"$T/touched"
+check "touched functions" test "$(tr '\n' ' ' <"$T/touched")" = "added changed in_the_head "
+check "kcsan: a race with ours counts" counts "other / changed"
+check "kcsan: one of unknown origin counts" counts "added.isra.0+0x1c/0x40"
+check "kcsan: one between others does not" counts_not "before / untouched"
+check "kcsan: nor by a part of a name" counts_not "changed_too / not_added"
+: >"$T/touched"
+check "kcsan: all count where nobody knows" counts "before / untouched"
+
 # KVM: there and of use, not there, there and of no use.
 fake_qemu pass
 echo "flags : fpu vmx sse" >"$T/cpuinfo"
