@@ -814,6 +814,8 @@ TEST_F(nbd, another_link_to_the_server_is_no_new_medium)
 	ASSERT_EQ(0, nbd_connect(t, true));
 	fd = open_disk(t->name, O_RDONLY);
 	ASSERT_LE(0, fd);
+	/* no read-ahead: what is on its way when the link is lost stays there */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	EXPECT_EQ(1, read_tag(fd, PAGE));
 	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
 	t->mark = t->log.nr;
