@@ -717,6 +717,15 @@ static int start_stop(int fd, bool start)
 	return send_command(fd, cdb, sizeof(cdb));
 }
 
+/* Every second command ends with an aborted transport, even if it is a poll. */
+static int fail_commands(bool fail)
+{
+	int ret;
+
+	ret = write_text(SCSI_DEBUG "every_nth", fail ? "2" : "0");
+	return ret ? ret : write_text(SCSI_DEBUG "opts", fail ? "0x10" : "0");
+}
+
 /* What has happened since the last call, up to now */
 static int count_changes(struct drive *d, __u64 *last,
 			 unsigned int *decreases)
@@ -861,8 +870,10 @@ FIXTURE_TEARDOWN(removable)
 
 	if (d->fd >= 0)
 		close(d->fd);
-	if (d->name[0])
+	if (d->name[0]) {
+		EXPECT_EQ(0, fail_commands(false));
 		EXPECT_EQ(0, scsi_debug_remove());
+	}
 	if (d->nl >= 0)
 		close(d->nl);
 	free(d->log.ev);
@@ -879,10 +890,18 @@ TEST_F(removable, polls_without_change_draw_nothing)
 
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
 	ASSERT_EQ(0, wait_for_polls(d->name, 10));
-	/* nor is a stopped motor another medium */
+	/* nor is a stopped motor another medium, "not ready" as it says */
 	ASSERT_EQ(0, start_stop(d->fd, false));
 	ASSERT_EQ(0, wait_for_polls(d->name, 5));
+	EXPECT_EQ(0, reopen(d->name));
+	ASSERT_EQ(0, wait_for_polls(d->name, 5));
 	ASSERT_EQ(0, start_stop(d->fd, true));
+	ASSERT_EQ(0, wait_for_polls(d->name, 5));
+	EXPECT_EQ(0, reopen(d->name));
+	/* nor a drive that fails now and then */
+	ASSERT_EQ(0, fail_commands(true));
+	ASSERT_EQ(0, wait_for_polls(d->name, 10));
+	ASSERT_EQ(0, fail_commands(false));
 	ASSERT_EQ(0, wait_for_polls(d->name, 5));
 	EXPECT_EQ(0, reopen(d->name));
 	EXPECT_EQ(0, count_changes(d, &last, &decreases));
@@ -949,6 +968,48 @@ TEST_F(removable, medium_gone_and_back_has_a_new_number)
 		EXPECT_EQ(0, uevent_unaccounted(d->nl, &d->log, before, by_sysfs));
 	}
 	EXPECT_EQ(0, decreases);
+}
+
+/*
+ * A drive that flaps: a medium comes and goes all the time, and nobody has
+ * looked since it did so first.
+ */
+TEST_F(removable, medium_that_comes_and_goes_draws_once_until_opened)
+{
+	struct drive *d = &self->d;
+	__u64 before, after, last = 0;
+	unsigned int decreases = 0;
+	char path[128];
+	int i;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	disk_path(path, d->name, "device/state");
+	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
+	for (i = 0; i < NR_CHANGES; i++) {
+		ASSERT_EQ(0, write_text(path, "offline\n"));
+		/* later times nothing tells, so give it the time of some polls */
+		ASSERT_EQ(!i, wait_for_change(d, i ? 3 * atoi(POLL_MS) :
+					      PATIENCE_MS));
+		ASSERT_EQ(0, write_text(path, "running\n"));
+		ASSERT_EQ(0, wait_for_polls(d->name, 2));
+		ASSERT_EQ(0, trigger_attention(d->fd));
+		ASSERT_EQ(0, wait_for_polls(d->name, 2));
+	}
+	EXPECT_EQ(1, count_changes(d, &last, &decreases));
+	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
+	EXPECT_EQ(last, after);
+	EXPECT_EQ(0, uevent_unaccounted(d->nl, &d->log, before, after));
+
+	/* the next one, after somebody has looked, is news again */
+	ASSERT_EQ(0, reopen(d->name));
+	ASSERT_LE(0, count_changes(d, &last, &decreases));
+	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
+	ASSERT_EQ(0, trigger_attention(d->fd));
+	ASSERT_EQ(1, wait_for_attention(d));
+	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
+	EXPECT_GT(after, before);
 }
 
 /* Who opens the disk looks for a new medium, as the poll does. */

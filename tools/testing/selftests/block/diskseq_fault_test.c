@@ -1,0 +1,564 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * An operation that changes the medium, or makes a disk, in want of memory: its
+ * first allocation (or copy from user space, or read of the disk) fails, then
+ * its second one, and so on until there is none left to fail. It fails as a
+ * whole then, and leaves number and events alone, or succeeds as a whole.
+ *
+ * One exception: an event that finds no memory is lost.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+
+#include "../kselftest_harness.h"
+#include "diskseq.h"
+
+#define FAIL_NTH	"/proc/thread-self/fail-nth"
+#define DEBUGFS		"/sys/kernel/debug/"
+#define IMAGE_SIZE	(1024 * 1024)
+#define MOST		2000	/* no operation does so many things */
+
+#ifndef SOL_NETLINK
+#define SOL_NETLINK	270
+#endif
+
+/* What the kernel would spare otherwise; and not a word about each */
+static const char *const settings[][2] = {
+	{ DEBUGFS "failslab/ignore-gfp-wait", "N" },
+	{ DEBUGFS "failslab/verbose", "0" },
+	{ DEBUGFS "fail_page_alloc/ignore-gfp-wait", "N" },
+	{ DEBUGFS "fail_page_alloc/ignore-gfp-highmem", "N" },
+	{ DEBUGFS "fail_page_alloc/min-order", "0" },
+	{ DEBUGFS "fail_page_alloc/verbose", "0" },
+	{ DEBUGFS "fail_usercopy/verbose", "0" },
+	{ DEBUGFS "fail_make_request/verbose", "0" },
+};
+
+static char were[ARRAY_SIZE(settings)][32];
+
+static const char *faults_unusable(void)
+{
+	size_t i;
+
+	if (access(FAIL_NTH, W_OK))
+		return "needs CONFIG_FAULT_INJECTION";
+	/* a page fault that finds no memory is not what this is about */
+	if (mlockall(MCL_CURRENT | MCL_FUTURE))
+		return "needs to lock its memory";
+	syscall(__NR_mount, "debugfs", DEBUGFS, "debugfs", 0UL, NULL);
+	for (i = 0; i < ARRAY_SIZE(settings); i++) {
+		if (read_text(settings[i][0], were[i], sizeof(were[i])) ||
+		    write_text(settings[i][0], settings[i][1]))
+			were[i][0] = '\0';
+		else
+			continue;
+		/* without these two there is not much to fail */
+		if (strstr(settings[i][0], "ignore-gfp-wait"))
+			return "needs the settings of failslab and fail_page_alloc in debugfs";
+	}
+	return NULL;
+}
+
+static void faults_restore(void)
+{
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(settings); i++)
+		if (were[i][0])
+			write_text(settings[i][0], were[i]);
+}
+
+/* From now on the @nth thing that this thread asks of the kernel fails. */
+static int fault_arm(int fd, unsigned int nth)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", nth);
+	return pwrite(fd, text, strlen(text), 0) < 0 ? -errno : 0;
+}
+
+/* Has it? It shall not any more. */
+static bool fault_disarm(int fd)
+{
+	char text[16];
+	bool happened;
+
+	/* reading copies, and may be what fails: then nothing had before */
+	happened = pread(fd, text, sizeof(text), 0) > 0 && text[0] == '0';
+	while (pwrite(fd, "0", 1, 0) < 0 && errno == EFAULT)
+		;
+	return happened;
+}
+
+/* An event that is lost takes no others with it. */
+static int open_lossy(void)
+{
+	int fd = uevent_open(), on = 1;
+
+	if (fd >= 0)
+		setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof(on));
+	return fd;
+}
+
+struct target {
+	struct uevent_log log;
+	size_t mark;		/* what is new in the log */
+	struct loop lo;
+	int nl;
+	int image;
+	int other;		/* of the same size */
+	int fail;
+	unsigned int flags;
+};
+
+struct operation {
+	bool from_bound;	/* it wants a disk with a file */
+	bool to_bound;
+	bool reads;		/* and changes nothing */
+	int (*run)(struct target *t);
+};
+
+static int by_configure(struct target *t)
+{
+	return loop_configure(t->lo.fd, t->image, t->flags);
+}
+
+static int by_set_fd(struct target *t)
+{
+	return ioctl(t->lo.fd, LOOP_SET_FD, t->image) ? -errno : 0;
+}
+
+static int by_change_fd(struct target *t)
+{
+	return ioctl(t->lo.fd, LOOP_CHANGE_FD, t->other) ? -errno : 0;
+}
+
+static int by_clr_fd(struct target *t)
+{
+	return ioctl(t->lo.fd, LOOP_CLR_FD, 0) ? -errno : 0;
+}
+
+static int by_close(struct target *t)
+{
+	loop_close(&t->lo);
+	return 0;
+}
+
+static __u64 number_read;
+
+static int read_by_ioctl(struct target *t)
+{
+	return diskseq_ioctl(t->lo.fd, &number_read);
+}
+
+static int read_by_sysfs(struct target *t)
+{
+	return diskseq_sysfs(t->lo.name, &number_read);
+}
+
+static int read_by_uevent_file(struct target *t)
+{
+	return diskseq_uevent_file(t->lo.name, &number_read);
+}
+
+static const struct operation op_configure = {
+	.run = by_configure,
+	.to_bound = true,
+};
+
+static const struct operation op_set_fd = {
+	.run = by_set_fd,
+	.to_bound = true,
+};
+
+static const struct operation op_change_fd = {
+	.run = by_change_fd,
+	.from_bound = true,
+	.to_bound = true,
+};
+
+static const struct operation op_clr_fd = {
+	.run = by_clr_fd,
+	.from_bound = true,
+};
+
+static const struct operation op_autoclear = {
+	.run = by_close,
+	.from_bound = true,
+};
+
+static const struct operation op_ioctl = {
+	.run = read_by_ioctl,
+	.reads = true,
+};
+
+static const struct operation op_sysfs = {
+	.run = read_by_sysfs,
+	.reads = true,
+};
+
+static const struct operation op_uevent_file = {
+	.run = read_by_uevent_file,
+	.reads = true,
+};
+
+FIXTURE(faults)
+{
+	const char *reason;
+	struct target t;
+};
+
+FIXTURE_VARIANT(faults)
+{
+	const struct operation *op;
+	unsigned int flags;
+};
+
+FIXTURE_VARIANT_ADD(faults, configure)
+{
+	.op = &op_configure,
+};
+
+FIXTURE_VARIANT_ADD(faults, configure_partscan)
+{
+	.op = &op_configure,
+	.flags = LO_FLAGS_PARTSCAN,
+};
+
+FIXTURE_VARIANT_ADD(faults, set_fd)
+{
+	.op = &op_set_fd,
+};
+
+FIXTURE_VARIANT_ADD(faults, change_fd)
+{
+	.op = &op_change_fd,
+	.flags = LO_FLAGS_READ_ONLY,
+};
+
+FIXTURE_VARIANT_ADD(faults, change_fd_partscan)
+{
+	.op = &op_change_fd,
+	.flags = LO_FLAGS_READ_ONLY | LO_FLAGS_PARTSCAN,
+};
+
+FIXTURE_VARIANT_ADD(faults, clr_fd)
+{
+	.op = &op_clr_fd,
+};
+
+FIXTURE_VARIANT_ADD(faults, clr_fd_partscan)
+{
+	.op = &op_clr_fd,
+	.flags = LO_FLAGS_PARTSCAN,
+};
+
+FIXTURE_VARIANT_ADD(faults, autoclear_partscan)
+{
+	.op = &op_autoclear,
+	.flags = LO_FLAGS_AUTOCLEAR | LO_FLAGS_PARTSCAN,
+};
+
+FIXTURE_VARIANT_ADD(faults, read_by_ioctl)
+{
+	.op = &op_ioctl,
+};
+
+FIXTURE_VARIANT_ADD(faults, read_by_sysfs)
+{
+	.op = &op_sysfs,
+};
+
+FIXTURE_VARIANT_ADD(faults, read_by_uevent_file)
+{
+	.op = &op_uevent_file,
+};
+
+FIXTURE_SETUP(faults)
+{
+	struct target *t = &self->t;
+	char path[64];
+
+	memset(t, 0, sizeof(*t));
+	t->nl = -1;
+	t->fail = -1;
+	t->lo.nr = -1;
+	self->reason = loop_unusable();
+	if (!self->reason)
+		self->reason = faults_unusable();
+	if (self->reason)
+		return;
+	t->flags = variant->flags;
+	t->fail = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, t->fail);
+	t->nl = open_lossy();
+	ASSERT_LE(0, t->nl);
+	t->image = backing_file(IMAGE_SIZE, true);
+	ASSERT_LE(0, t->image);
+	t->other = backing_file(IMAGE_SIZE, true);
+	ASSERT_LE(0, t->other);
+	ASSERT_EQ(0, loop_create(&t->lo));
+	snprintf(path, sizeof(path), "/sys/block/%s/make-it-fail", t->lo.name);
+	write_text(path, "1");
+}
+
+FIXTURE_TEARDOWN(faults)
+{
+	struct target *t = &self->t;
+
+	faults_restore();
+	if (t->lo.nr < 0)
+		return;
+	EXPECT_EQ(0, loop_destroy(&t->lo));
+	close(t->image);
+	close(t->other);
+	close(t->nl);
+	close(t->fail);
+	free(t->log.ev);
+}
+
+static int count_partitions(struct target *t)
+{
+	struct dirent *entry;
+	char path[64];
+	int nr = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/sys/block/%s", t->lo.name);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)))
+		nr += !strncmp(entry->d_name, t->lo.name, strlen(t->lo.name));
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
+static long capacity(struct target *t)
+{
+	char path[64], text[32];
+
+	snprintf(path, sizeof(path), "/sys/block/%s/size", t->lo.name);
+	return read_text(path, text, sizeof(text)) ? -1 : atol(text);
+}
+
+/* How things are before the operation: with its file, or without. */
+static int prepare(struct target *t, const struct operation *op)
+{
+	int ret = 0;
+
+	if (t->lo.fd < 0)
+		ret = loop_open(&t->lo, O_RDWR);
+	if (!ret && loop_is_bound(t->lo.fd))
+		ret = loop_detach(t->lo.fd);
+	if (!ret && op->from_bound)
+		ret = loop_configure(t->lo.fd, t->image, t->flags);
+	return ret;
+}
+
+/* All events so far */
+static int catch_up(struct target *t, size_t *from)
+{
+	*from = t->mark;
+	if (uevent_fence(t->nl, t->lo.name, &t->log))
+		return -EIO;
+	t->mark = t->log.nr;
+	return 0;
+}
+
+static void check_unchanged(struct __test_metadata *_metadata, struct target *t,
+			    const struct operation *op, __u64 old, size_t from)
+{
+	__u64 now = 0;
+	size_t i;
+
+	EXPECT_EQ(0, diskseq_sysfs(t->lo.name, &now));
+	EXPECT_EQ(old, now);
+	EXPECT_EQ(0, diskseq_ioctl(t->lo.fd, &now));
+	EXPECT_EQ(old, now);
+	for (i = from; i < t->mark; i++)
+		EXPECT_FALSE(uevent_is_own(&t->log.ev[i], t->lo.name));
+	EXPECT_EQ(op->from_bound, loop_is_bound(t->lo.fd));
+	EXPECT_EQ(op->from_bound ? IMAGE_SIZE >> 9 : 0, capacity(t));
+	if (!op->from_bound)
+		EXPECT_EQ(0, count_partitions(t));
+}
+
+static void check_changed(struct __test_metadata *_metadata, struct target *t,
+			  const struct operation *op, __u64 old, size_t from,
+			  unsigned int lost)
+{
+	unsigned int whole = 0, media = 0, plain = 0;
+	__u64 by_sysfs = 0, by_ioctl = 0, highest = old, last = 0;
+	size_t i;
+
+	EXPECT_EQ(0, diskseq_sysfs(t->lo.name, &by_sysfs));
+	if (t->lo.fd < 0)
+		ASSERT_EQ(0, loop_open(&t->lo, O_RDWR));
+	EXPECT_EQ(0, diskseq_ioctl(t->lo.fd, &by_ioctl));
+	EXPECT_GT(by_sysfs, old);
+	EXPECT_EQ(by_sysfs, by_ioctl);
+	for (i = from; i < t->mark; i++) {
+		const struct uevent *ev = &t->log.ev[i];
+
+		if (!uevent_is_own(ev, t->lo.name))
+			continue;
+		EXPECT_LE(highest, ev->diskseq);
+		highest = ev->diskseq;
+		if (ev->partition)
+			continue;
+		last = ev->diskseq;
+		if (ev->diskseq != by_sysfs)
+			continue;
+		whole++;
+		media += ev->media_change;
+		plain += uevent_is_plain_change(ev);
+	}
+	/* of the two at least */
+	EXPECT_LE(2, whole + lost);
+	EXPECT_LE(1, media + lost);
+	EXPECT_LE(1, plain + lost);
+	EXPECT_EQ(by_sysfs, last);
+	EXPECT_EQ(op->to_bound, loop_is_bound(t->lo.fd));
+	EXPECT_EQ(op->to_bound ? IMAGE_SIZE >> 9 : 0, capacity(t));
+	if (!op->to_bound)
+		EXPECT_EQ(0, count_partitions(t));
+}
+
+TEST_F_TIMEOUT(faults, make_it_fail_or_succeed_as_a_whole, 300)
+{
+	const struct operation *op = variant->op;
+	struct target *t = &self->t;
+	unsigned int nth, faults = 0, failures = 0;
+	bool happened = true;
+	size_t from;
+	__u64 old;
+	int ret;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	for (nth = 1; happened && nth < MOST; nth++) {
+		ASSERT_EQ(0, prepare(t, op));
+		ASSERT_EQ(0, catch_up(t, &from));
+		ASSERT_EQ(0, diskseq_sysfs(t->lo.name, &old));
+
+		ASSERT_EQ(0, fault_arm(t->fail, nth));
+		ret = op->run(t);
+		happened = fault_disarm(t->fail);
+		faults += happened;
+
+		ASSERT_EQ(0, catch_up(t, &from));
+		if (op->reads && !ret)
+			EXPECT_EQ(old, number_read);
+		if (ret || op->reads)
+			check_unchanged(_metadata, t, op, old, from);
+		else
+			check_changed(_metadata, t, op, old, from, happened);
+		if (!ret)
+			continue;
+		failures++;
+		EXPECT_TRUE(happened) {
+			TH_LOG("fails of its own: %s", strerror(-ret));
+		}
+		/* and works if asked again */
+		EXPECT_EQ(0, op->run(t));
+	}
+	TH_LOG("%u faults, %u failures", faults, failures);
+	EXPECT_FALSE(happened);
+}
+
+/* Has a fault since the last call been within @function? Its trace tells. */
+static bool was_within(int kmsg, const char *function)
+{
+	char record[8192];
+	bool found = false;
+	ssize_t len;
+
+	while ((len = read(kmsg, record, sizeof(record) - 1)) > 0 ||
+	       (len < 0 && errno == EPIPE)) {
+		if (len < 0)
+			continue;
+		record[len] = '\0';
+		found |= !!strstr(record, function);
+	}
+	return found;
+}
+
+/*
+ * LOOP_CTL_ADD, up to where the disk has been allocated and numbered: what comes
+ * then, add_disk(), can't fail. It warns instead where it had no memory for
+ * something that matters, hence this ends with the first thing in it.
+ */
+TEST(failed_add_draws_nothing)
+{
+	const char *reason = loop_unusable();
+	struct uevent_log log = {};
+	int nl, fail, control, kmsg, nr, ret;
+	unsigned int nth, faults = 0, failures = 0;
+	struct loop before, after;
+	__u64 old, new;
+	char path[64];
+	bool happened, added = false;
+
+	if (!reason)
+		reason = faults_unusable();
+	if (reason)
+		SKIP(return, "%s", reason);
+
+	fail = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, fail);
+	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, control);
+	kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	ASSERT_LE(0, kmsg);
+	lseek(kmsg, 0, SEEK_END);
+	write_text(DEBUGFS "failslab/verbose", "2");
+	write_text(DEBUGFS "fail_page_alloc/verbose", "2");
+	nl = open_lossy();
+	ASSERT_LE(0, nl);
+	/* a number that nobody has */
+	ASSERT_EQ(0, loop_create(&after));
+	nr = after.nr;
+	ASSERT_EQ(0, loop_destroy(&after));
+	snprintf(path, sizeof(path), "/sys/block/loop%d", nr);
+	for (nth = 1; !added && nth < MOST; nth++) {
+		ASSERT_EQ(nr + 1, loop_add_nr(nr + 1));
+		snprintf(before.name, sizeof(before.name), "loop%d", nr + 1);
+		EXPECT_EQ(0, diskseq_sysfs(before.name, &old));
+
+		ASSERT_EQ(0, fault_arm(fail, nth));
+		ret = ioctl(control, LOOP_CTL_ADD, nr) < 0 ? -errno : 0;
+		happened = fault_disarm(fail);
+		faults += happened;
+		added = was_within(kmsg, "add_disk") || !happened;
+
+		if (ret) {
+			failures++;
+			EXPECT_TRUE(happened);
+			EXPECT_NE(0, access(path, F_OK));
+			/* and works if asked again */
+			EXPECT_EQ(nr, loop_add_nr(nr));
+		} else {
+			shared->loops[nr - LOOP_FIRST] = true;
+		}
+		snprintf(after.name, sizeof(after.name), "loop%d", nr);
+		EXPECT_EQ(0, diskseq_sysfs(after.name, &new));
+		EXPECT_GT(new, old);
+		ASSERT_EQ(0, uevent_fence(nl, after.name, &log));
+		EXPECT_EQ(0, uevent_unaccounted(nl, &log, old, new));
+		EXPECT_EQ(0, loop_remove(nr));
+		EXPECT_EQ(0, loop_remove(nr + 1));
+	}
+	TH_LOG("%u faults, %u failures", faults, failures);
+	EXPECT_LT(0, failures);
+	EXPECT_TRUE(added);
+	EXPECT_EQ(0, ret);
+	faults_restore();
+	close(kmsg);
+	close(nl);
+	close(control);
+	close(fail);
+	free(log.ev);
+}
+
+TEST_HARNESS_MAIN
