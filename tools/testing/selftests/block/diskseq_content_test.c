@@ -333,7 +333,7 @@ struct reader {
 /* By turns the disk, cached and not, and a partition */
 static void *reader_run(void *arg)
 {
-	static __thread char page[PAGE] __attribute__((aligned(PAGE)));
+	static __thread _Alignas(PAGE) char page[PAGE];
 	struct reader *r = arg;
 	unsigned int i;
 
