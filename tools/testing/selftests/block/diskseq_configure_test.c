@@ -165,7 +165,7 @@ TEST_F(configure, without_the_flag_reserved_space_is_neither_read_nor_written)
 
 	config = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, config);
+	ASSERT_TRUE(config != MAP_FAILED);
 	config->fd = self->image;
 	config->diskseq = 1;
 	for (i = 0; i < 7; i++)
@@ -190,7 +190,7 @@ TEST_F(configure, memory_that_cannot_be_written_leaves_all_alone)
 
 	config = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, config);
+	ASSERT_TRUE(config != MAP_FAILED);
 	config->fd = self->image;
 	config->info.lo_flags = LO_FLAGS_DISKSEQ;
 	ASSERT_EQ(0, mprotect(config, getpagesize(), PROT_READ));
@@ -232,7 +232,7 @@ TEST_F(configure, failure_leaves_all_alone)
 struct held {
 	struct loop *lo;
 	struct config *config;
-	int backing;
+	int finished[2];	/* pipe */
 	int ret;
 };
 
@@ -241,6 +241,7 @@ static void *configure_held(void *arg)
 	struct held *held = arg;
 
 	held->ret = configure(held->lo->fd, held->config);
+	close(held->finished[1]);
 	return NULL;
 }
 
@@ -283,7 +284,7 @@ static int let_write(int fd, void *page)
 
 TEST_F(configure, number_that_was_overtaken_is_not_told)
 {
-	struct pollfd pfd = { .events = POLLIN };
+	struct pollfd pfd[2] = { { .events = POLLIN }, { .events = POLLIN } };
 	struct held held = { .lo = &self->lo };
 	__u64 old = 0, seq = 0;
 	struct uffd_msg msg;
@@ -297,16 +298,19 @@ TEST_F(configure, number_that_was_overtaken_is_not_told)
 	ASSERT_LE(0, other);
 	held.config = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
 			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	ASSERT_NE(MAP_FAILED, held.config);
+	ASSERT_TRUE(held.config != MAP_FAILED);
 	held.config->fd = self->image;
 	held.config->info.lo_flags = LO_FLAGS_DISKSEQ;
 	uffd = hold_writes(held.config);
 	if (uffd < 0)
 		SKIP(return, "no userfaultfd that holds writes");
 
+	ASSERT_EQ(0, pipe(held.finished));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, configure_held, &held));
-	pfd.fd = uffd;
-	ASSERT_EQ(1, poll(&pfd, 1, PATIENCE_MS)) {
+	pfd[0].fd = uffd;
+	pfd[1].fd = held.finished[0];
+	ASSERT_LT(0, poll(pfd, 2, PATIENCE_MS));
+	ASSERT_TRUE(pfd[0].revents & POLLIN) {
 		TH_LOG("LOOP_CONFIGURE does not tell the number");
 	}
 	ASSERT_EQ(sizeof(msg), read(uffd, &msg, sizeof(msg)));
@@ -324,6 +328,7 @@ TEST_F(configure, number_that_was_overtaken_is_not_told)
 	EXPECT_EQ(seq, held.config->diskseq);
 	ASSERT_EQ(0, uevent_fence(self->nl, self->lo.name, &self->log));
 	EXPECT_EQ(1, announced(&self->log, self->lo.name, seq));
+	close(held.finished[0]);
 	close(uffd);
 	close(other);
 	munmap(held.config, getpagesize());
@@ -387,7 +392,7 @@ TEST_F(configure, racing_callers_are_told_numbers_of_their_own)
 		racers[i].disk = self->lo.name;
 		racers[i].rounds = rounds;
 		racers[i].told = calloc(rounds, sizeof(__u64));
-		ASSERT_NE(NULL, racers[i].told);
+		ASSERT_TRUE(!!racers[i].told);
 		ASSERT_EQ(0, pthread_create(&threads[i], NULL, race, &racers[i]));
 	}
 	for (i = 0; i < RACERS; i++) {
