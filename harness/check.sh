@@ -6,6 +6,7 @@
 #   - the harness's tests that want a real guest,
 #   - the negative control: on the unpatched kernel no case may pass that
 #     tests/control does not name,
+#   - both again with a Debian as the guest,
 #   - the mutants: kernels with one thing broken, on which the cases that the
 #     mutant names must fail.
 # Goes on after a failure. The last line counts.
@@ -18,7 +19,7 @@ CHECK=$TOP/out/$(date +%Y%m%d-%H%M%S)-$$-check
 mkdir -p "$CHECK" 2>/dev/null || die disk "cannot make $CHECK"
 ln -sfn "${CHECK##*/}" "$TOP/out/last"
 passed=0 failed=0 skipped=0
-unset TEST REPEAT VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT
+unset TEST REPEAT VARIANT GUEST WORKTREE DEBUG SHELL_ONLY HOOK OUT
 export DISKSEQ_CYCLES="${DISKSEQ_CYCLES:-10000}"
 
 head_line() {
@@ -54,13 +55,16 @@ logged() {
 	return "$(cat "$log.status")"
 }
 
-# run BASE VARIANT NAME=VALUE...: run.sh into a folder of its own
+# run BASE VARIANT NAME=VALUE...: run.sh into a folder of its own, with $guest
+guest=kselftest
 run() {
 	base=$1 variant=$2
 	shift 2
 	out=$CHECK/$base-$variant
+	[ "$guest" = kselftest ] || out=$out-$guest
 	mkdir -p "$out"
-	logged "$out/run.log" env BASE="$base" VARIANT="$variant" OUT="$out" "$@" "$HARNESS/run.sh"
+	logged "$out/run.log" env BASE="$base" VARIANT="$variant" GUEST="$guest" OUT="$out" \
+		"$@" "$HARNESS/run.sh"
 }
 
 # prove counts tests; a script that broke down counts as one failure.
@@ -80,7 +84,7 @@ full_load() {
 	status=0
 	run "$1" series || status=$?
 	add "$(count pass "$out/results")" "$(count fail "$out/results")" "$(count skip "$out/results")"
-	verdict "$status" "$1: the series passes its tests"
+	verdict "$status" "$1: the series passes its tests ($guest)"
 }
 
 # Statuses that mean: the guest ran all of its tests.
@@ -94,8 +98,11 @@ ran() {
 
 control() {
 	status=0
-	# A probe that finds no feature would skip a test which asserts nothing.
-	run "$1" base DISKSEQ_NO_PROBE=1 || status=$?
+	# A probe that finds no feature would skip a test which asserts nothing. The
+	# Debian's tests are there for its programs and skip.
+	probe=1
+	[ "$guest" = kselftest ] || probe=
+	run "$1" base DISKSEQ_NO_PROBE="$probe" || status=$?
 	if ! ran "$status"; then
 		verdict 1 "$1: the negative control ran"
 		return
@@ -106,7 +113,8 @@ control() {
 			print "  passes on the unpatched kernel: " $2 " " $3; n++
 		}
 		END { exit n > 0 }' "$TOP/tests/control" "$out/results" || status=1
-	verdict "$status" "$1: the negative control: $(count fail "$out/results") cases fail, $(count skip "$out/results") skip, $(count pass "$out/results") pass and may"
+	[ "$guest" = kselftest ] || [ "$(count fail "$out/results")" = 0 ] || status=1
+	verdict "$status" "$1: the negative control ($guest): $(count fail "$out/results") cases fail, $(count skip "$out/results") skip, $(count pass "$out/results") pass and may"
 }
 
 # "Must-fail: PROGRAM CASE" in the mutant's head
@@ -154,6 +162,11 @@ for base in $(bases); do
 	own_tests "$base-guest" "$TOP/tests/guest"
 	head_line "$base: negative control"
 	control "$base"
+	head_line "$base: a Debian as the guest"
+	guest=userland
+	full_load "$base"
+	control "$base"
+	guest=kselftest
 	for patch in "$TOP/tests/mutants/$base"/*.patch; do
 		[ -f "$patch" ] || continue
 		head_line "$base: mutant $(basename "$patch" .patch)"
