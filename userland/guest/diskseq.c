@@ -72,7 +72,7 @@ static int reuse(const char *image)
 		/* Somebody else may have been faster. */
 		if (!ioctl(fd, LOOP_CONFIGURE, &config)) {
 			attached++;
-			usleep(20000);
+			usleep(50000);
 			if (ioctl(fd, LOOP_CLR_FD, 0))
 				return fail("LOOP_CLR_FD");
 		} else if (errno != EBUSY) {

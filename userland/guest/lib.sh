@@ -4,11 +4,15 @@
 # readers gives it. Sourced first: . ../guest/lib.sh; a test ends with finish.
 
 set -u
-number=0
-failed=0
+tap_number=0
+tap_failed=0
 W=$(mktemp -d /var/tmp/diskseq.XXXXXX)
 trap 'exit 1' INT TERM HUP
-trap 'clean_up; rm -rf "$W"' EXIT
+trap 'clean_up; remove_all' EXIT
+
+remove_all() {
+	rm -rf --one-file-system "$W"
+}
 
 # A test defines its own, for what a failure may leave behind.
 clean_up() {
@@ -16,20 +20,20 @@ clean_up() {
 }
 
 ok() {
-	number=$((number + 1))
-	echo "ok $number - $1"
+	tap_number=$((tap_number + 1))
+	echo "ok $tap_number - $1"
 }
 
 not_ok() {
-	number=$((number + 1))
-	failed=$((failed + 1))
-	echo "not ok $number - $1"
+	tap_number=$((tap_number + 1))
+	tap_failed=$((tap_failed + 1))
+	echo "not ok $tap_number - $1"
 	sed 's/^/#   /' "$W/said"
 }
 
 skip() {
-	number=$((number + 1))
-	echo "ok $number - $1 # SKIP $2"
+	tap_number=$((tap_number + 1))
+	echo "ok $tap_number - $1 # SKIP $2"
 }
 
 # check WHAT COMMAND...: passes when the command exits 0
@@ -70,7 +74,8 @@ state() {
 
 finish() {
 	clean_up
-	udevadm settle
+	trap remove_all EXIT
+	settle
 	# Whoever opened a disk at an event may close it a moment after.
 	for _ in 1 2 3 4 5 6 7 8 9 10; do
 		state >"$W/said" 2>&1
@@ -79,8 +84,8 @@ finish() {
 	done
 	diff "$W/state" "$W/said" >"$W/diff"
 	none "nothing is left attached or mounted" "$W/diff"
-	echo "1..$number"
-	[ "$failed" = 0 ]
+	echo "1..$tap_number"
+	[ "$tap_failed" = 0 ]
 }
 
 # need_number: DISKSEQ_NO_PROBE=1 goes on without it
@@ -94,8 +99,19 @@ attach() {
 	losetup --find --show "$@"
 }
 
+# Until udev has nothing to do any more. The first time round it may have closed
+# a disk that is detached at its last close; the second one sees that event.
 settle() {
 	udevadm settle --timeout=60
+	udevadm settle --timeout=60
+}
+
+# detach DEVICE: when udev has it open just now, the kernel detaches it when udev
+# closes it
+detach() {
+	losetup -d "$1"
+	[ ! -e "/sys/block/${1#/dev/}/loop/backing_file" ] || settle
+	[ ! -e "/sys/block/${1#/dev/}/loop/backing_file" ]
 }
 
 seq_of() {
@@ -114,5 +130,5 @@ udev_seq() {
 	udev_property "$1" DISKSEQ
 }
 
-udevadm settle
+settle
 state >"$W/state" 2>&1
