@@ -167,6 +167,7 @@ for base in $(bases); do
 	full_load "$base"
 	control "$base"
 	guest=kselftest
+	own_tests "$base-guest-userland" "$TOP/tests/guest-userland"
 	for patch in "$TOP/tests/mutants/$base"/*.patch; do
 		[ -f "$patch" ] || continue
 		head_line "$base: mutant $(basename "$patch" .patch)"
