@@ -6,15 +6,18 @@
 MAKEFLAGS += --no-print-directory
 
 export BASE KSRC TEST REPEAT DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
-export DISKSEQ_CYCLES WORKTREE VARIANT FROM
+export DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
 
-.PHONY: help run check lint prefixes shell fetch tree export clean distclean
+.PHONY: help run userland check lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/help.sh
 
 run:
 	@harness/run.sh
+
+userland:
+	@GOAL=userland GUEST=userland harness/run.sh
 
 check:
 	@harness/check.sh

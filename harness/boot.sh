@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Boots $OUT/bzImage and $OUT/initramfs.cpio in QEMU. The tests' TAP comes out
-# by a port of its own into $OUT/results.tap, the console into $OUT/console.log.
-# SHELL_ONLY=1 gives a shell on this terminal instead.
+# Boots $OUT/bzImage in QEMU, with $OUT/initramfs.cpio or on $OUT/root.ext4. The
+# tests' TAP comes out by a port of its own into $OUT/results.tap, the console
+# into $OUT/console.log. SHELL_ONLY=1 gives a shell on this terminal instead.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -46,14 +46,27 @@ for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY; do
 	eval "value=\${$name:-}"
 	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
 done
-append="$append${APPEND:+ $APPEND}"
 
-set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp 2 -m 512 \
-	-nodefaults -display none -no-reboot \
-	-kernel "$OUT/bzImage" -initrd "$OUT/initramfs.cpio" -append "$append"
+# The image serves many runs: what a guest writes is gone with it.
+case $GUEST in
+kselftest)
+	set -- -m 512 -initrd "$OUT/initramfs.cpio" ;;
+userland)
+	unit=diskseq.target
+	[ -z "${SHELL_ONLY:-}" ] || unit=diskseq-shell.service
+	append="$append root=/dev/vda rootfstype=ext4 rw systemd.unit=$unit"
+	set -- -m 1024 -drive "file=$OUT/root.ext4,format=raw,if=virtio,snapshot=on" \
+		-drive "file=$OUT/tests.tar,format=raw,if=virtio,readonly=on" ;;
+esac
+
+set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp 2 -nodefaults \
+	-display none -no-reboot "$@" \
+	-kernel "$OUT/bzImage" -append "$append${APPEND:+ $APPEND}"
 
 if [ -n "${SHELL_ONLY:-}" ]; then
-	say "a shell in the guest: the tests are in /kselftest, 'exit' ends it, Ctrl-A X kills it"
+	tests=/kselftest
+	[ "$GUEST" = kselftest ] || tests=/run/diskseq/tests
+	say "a shell in the guest: the tests are in $tests, 'exit' ends it, Ctrl-A X kills it"
 	"$@" -chardev stdio,id=console,mux=on,signal=off -serial chardev:console \
 		-mon chardev=console || die qemu "QEMU failed"
 	exit 0

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Configures $TREE in $BUILD: allnoconfig, the fragments of harness/config, the
-# selftests' own config and the fragments that DEBUG names; then looks whether
-# every symbol asked for took.
+# selftests' own config, that of the Debian guest where it is for that, and the
+# fragments that DEBUG names; then looks whether every symbol asked for took.
 
 . "$(dirname "$0")/lib.sh"
 
@@ -11,6 +11,7 @@
 set -- "$HARNESS/config/guest.config" "$HARNESS/config/block.config"
 selftest_config=$TREE/tools/testing/selftests/block/config
 [ ! -f "$selftest_config" ] || set -- "$@" "$selftest_config"
+[ "$GUEST" = kselftest ] || set -- "$@" "$USERLAND/kernel.config"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
 	set -- "$@" "$HARNESS/config/debug-$name.config"
 done

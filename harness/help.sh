@@ -9,6 +9,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
 
   make run       fetch a kernel, apply the series, build it, boot it in QEMU,
                  run the kselftests, tell
+  make userland  the patched kernel under a Debian 12: what systemd, udev, udisks,
+                 mdadm, cryptsetup and util-linux make of the number
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
                  control (unpatched kernel) and the mutants
@@ -16,7 +18,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  and layout in step
   make prefixes  each prefix of BASE's series builds with options on and off, and
                  boots (long: for whoever changed a patch; FROM=N starts at N)
-  make shell     the patched kernel with a shell, the tests in /kselftest
+  make shell     the patched kernel with a shell, the tests in /kselftest; with
+                 GUEST=userland in the Debian
   make fetch     a base's source into the cache; with KSRC= that tree
   make tree      work/BASE: a kernel tree with the series as commits, to change it
   make export    write patches/BASE (and the folders by file) from that tree
@@ -26,6 +29,7 @@ variables:
   BASE=NAME      one of: $(bases). Without it: the first whose source can be had
   KSRC=PATH      a kernel tree or tarball to take the base's source from
   TEST=PATTERN   only these tests (fnmatch; several with commas)
+  GUEST=NAME     kselftest (the default) or userland, for make shell
   REPEAT=N       each test N times
   DEBUG=NAME     a debug kernel: $(find "$HARNESS/config" -name 'debug-*' | sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' ')
   DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)

@@ -1,14 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Makes the kernel and initramfs of BASE, VARIANT and DEBUG, and puts them into
-# $OUT. The cache is locked meanwhile, not while a guest runs.
+# Makes the kernel of BASE, VARIANT and DEBUG and what the guest is to run, and
+# puts them into $OUT. The cache is locked meanwhile, not while a guest runs.
 
 . "$(dirname "$0")/lib.sh"
 
 : "${BASE:?}" "${OUT:?}"
 
 TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
-BUILD=$TREE/build${DEBUG:+-$(echo "$DEBUG" | tr , -)}
+BUILD=$TREE/build
+[ "$GUEST" = kselftest ] || BUILD=$BUILD-$GUEST
+BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
 export TREE BUILD
 
 # A mutant starts from what was built of the series.
@@ -27,5 +29,11 @@ lock 9 "tree-$BASE"
 "$HARNESS/list.sh" "${TEST:-*}" >/dev/null
 stage configure "$HARNESS/config.sh"
 stage build "$HARNESS/build.sh"
-stage selftests "$HARNESS/selftests.sh"
-stage initramfs "$HARNESS/initramfs.sh"
+case $GUEST in
+kselftest)
+	stage selftests "$HARNESS/selftests.sh"
+	stage initramfs "$HARNESS/initramfs.sh" ;;
+userland)
+	stage image "$HARNESS/image.sh"
+	stage payload "$HARNESS/payload.sh" ;;
+esac

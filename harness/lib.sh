@@ -12,8 +12,11 @@ TOP=$(cd "$HARNESS/.." && pwd)
 CACHE=${DISKSEQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/diskseq}
 PATCHES=${PATCHES:-$TOP/patches}
 SOURCES=${SOURCES:-$HARNESS/sources}
+USERLAND=${USERLAND:-$TOP/userland}
 VARIANT=${VARIANT:-series}
-export HARNESS TOP CACHE PATCHES SOURCES VARIANT
+# Which guest: "kselftest", the fast one, or "userland", a Debian.
+GUEST=${GUEST:-kselftest}
+export HARNESS TOP CACHE PATCHES SOURCES USERLAND VARIANT GUEST
 
 # make hands its own variables and flags down; the kernel's make must not see
 # those of ours.

@@ -53,8 +53,8 @@ spdx() {
 scripts() {
 	cd "$TOP" || return
 	# SC2016: what is in single quotes here is for an inner shell, or apt's own.
-	find harness tests .ci -type f -exec grep -lZ -m 1 '^#!/bin/sh' {} + |
-		xargs -0 shellcheck -x -P SCRIPTDIR -e SC2016 harness/lib.sh tests/lib.sh
+	find harness tests userland .ci -type f -exec grep -lZ -m 1 '^#!/bin/sh' {} + |
+		xargs -0 shellcheck -x -P SCRIPTDIR -e SC2016 harness/lib.sh tests/lib.sh userland/guest/lib.sh
 }
 
 init_builds() {

@@ -1,16 +1,22 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Prints the selftests of $TREE that PATTERN[,PATTERN...] names, as the
-# selftests' own makefile lists them; stops at a pattern that names none.
+# Prints the tests that PATTERN[,PATTERN...] names: the selftests of $TREE, as
+# their own makefile lists them, or the Debian guest's. Stops at a pattern that
+# names none.
 
 . "$(dirname "$0")/lib.sh"
 
 : "${TREE:?}"
 
-[ -d "$TREE/tools/testing/selftests/block" ] ||
-	die nothing "there are no selftests in $TREE/tools/testing/selftests/block"
-tests=$(kmake -s --no-print-directory -C tools/testing/selftests/block \
-	OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p')
+case $GUEST in
+kselftest)
+	[ -d "$TREE/tools/testing/selftests/block" ] ||
+		die nothing "there are no selftests in $TREE/tools/testing/selftests/block"
+	tests=$(kmake -s --no-print-directory -C tools/testing/selftests/block \
+		OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p') ;;
+userland)
+	tests=$(find "$USERLAND/tests" -type f -printf '%f\n' | sort) ;;
+esac
 
 set -f
 for pattern in $(echo "$1" | tr , ' '); do

@@ -31,6 +31,11 @@ case $VARIANT in
 series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
+case $GUEST in
+kselftest) ;;
+userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
+*) die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
+esac
 for name in TIMEOUT BOOT_TIMEOUT REPEAT; do
 	eval "value=\${$name:-1}"
 	case $value in
@@ -48,10 +53,13 @@ fi
 
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
-for name in BASE KSRC VARIANT WORKTREE DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES; do
+for name in BASE KSRC VARIANT GUEST WORKTREE DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES; do
 	eval "value=\${$name:-}"
-	[ "$name=$value" != VARIANT=series ] || continue
-	[ -z "$value" ] || repeat="$repeat $name='$value'"
+	[ -n "$value" ] || continue
+	case $name=$value in
+	VARIANT=series | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
+	*)	repeat="$repeat $name='$value'" ;;
+	esac
 done
 
 if [ -z "${OUT:-}" ]; then

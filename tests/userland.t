@@ -1,0 +1,102 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The Debian guest: its image and what goes with it, with a fake mmdebstrap, a
+# fake apt, a fake kernel and a fake QEMU.
+. "$(dirname "$0")/lib.sh"
+sh -c '. "$1/lib.sh"; need fakeroot fakeroot mke2fs e2fsprogs' "$HARNESS/lib.sh" "$HARNESS" >&2
+fake_world
+fake_qemu pass
+export GUEST=userland USERLAND="$T/userland"
+run=$HARNESS/run.sh
+images=$T/cache/diskseq/image
+
+same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
+made() { wc -l <"$T/made"; }
+count_images() { find "$images" -type f | wc -l; }
+
+# A recipe of a few lines, in the tests' own words.
+mkdir -p "$USERLAND/tests" "$USERLAND/guest" "$USERLAND/example" "$USERLAND/overlay/etc" "$T/bin"
+printf '# a comment\nsystemd\nudev # another\n' >"$USERLAND/packages"
+echo fstrim.timer >"$USERLAND/masked"
+echo CONFIG_OF_USERLAND=y >"$USERLAND/kernel.config"
+echo hello >"$USERLAND/overlay/etc/hello"
+echo 'int main(void) { return 0; }' >"$USERLAND/guest/diskseq.c"
+: >"$USERLAND/tests/one"
+
+cat >"$T/bin/apt-get" <<'END'
+#!/bin/sh
+[ "${FAKE_APT:-}" = empty ] || echo 'bookworm deb http://mirror.invalid/debian bookworm main'
+END
+cat >"$T/bin/apt-config" <<'END'
+#!/bin/sh
+echo 'Acquire::http::Proxy "http://proxy.invalid";'
+END
+cat >"$T/bin/mmdebstrap" <<'END'
+#!/bin/sh
+echo made >>"$MADE"
+cat >"$MADE.sources"
+for word; do
+	echo "$word" >>"$MADE.words"
+	case $word in
+	*.tar) tar=$word ;;
+	esac
+done
+case ${FAKE_MMDEBSTRAP:-} in
+fail)	echo 'E: apt-get update failed'; exit 1 ;;
+full)	echo 'tar: root: No space left on device'; exit 1 ;;
+slow)	sleep 30 ;;
+esac
+root=$(mktemp -d)
+mkdir -p "$root/etc/systemd/system"
+tar -C "$root" -cf "$tar" .
+rm -r "$root"
+END
+chmod +x "$T"/bin/*
+export MADE="$T/made" PATH="$T/bin:$PATH"
+: >"$MADE"
+
+dies "an unknown GUEST" usage "unknown GUEST 'plan9' \(there are: kselftest userland\)" "$run" GUEST=plan9
+dies "an unknown TEST" usage "no test is named 'tow' \(there are: one" "$run" KSRC="$T/ksrc" TEST=tow
+dies "no mirror of the suite" image "apt knows no mirror of Debian's bookworm" env FAKE_APT=empty "$run"
+dies "mmdebstrap fails" image "mmdebstrap cannot make the image \(log: $T/out/image.log" env FAKE_MMDEBSTRAP=fail "$run"
+said "its last words are shown" "E: apt-get update failed"
+dies "the disk fills up" disk "no space left on the device" env FAKE_MMDEBSTRAP=full "$run"
+check "no image came of these" sh -c '! ls "$1"/* 2>/dev/null' sh "$images"
+
+: >"$MADE"
+rm -f "$MADE.words"
+check "a run" "$run"
+check "the image was made from this machine's mirrors" grep -q 'mirror.invalid' "$MADE.sources"
+check "with the recipe's packages" grep -qx -e '--include=systemd,udev' "$MADE.words"
+check "the overlay is in it" sh -c 'debugfs -R "cat /etc/hello" "$1" | grep -qx hello' sh "$T/out/root.ext4"
+check "units are masked" sh -c 'debugfs -R "stat /etc/systemd/system/fstrim.timer" "$1" | grep -q "Fast link dest: ./dev/null"' sh "$T/out/root.ext4"
+check "its files are root's" sh -c 'debugfs -R "stat /etc/hello" "$1" | grep -q "User: *0 "' sh "$T/out/root.ext4"
+check "the kernel is configured for it" grep -qx CONFIG_OF_USERLAND=y "$T/cache/diskseq/tree/v5.14-series/build-userland/.config"
+check "a guest cannot change the image" grep -q 'root.ext4,format=raw,if=virtio,snapshot=on' "$T/out/commands"
+check "the tests are in the tar" sh -c 'tar -tf "$1" tests/one guest/diskseq' sh "$T/out/tests.tar"
+check "each stage's time is noted" sh -c 'for s in image payload boot; do grep -q "^$s .* s$" "$1" || exit 1; done' sh "$T/out/times"
+
+check "a second run" "$run"
+check "takes the image from the cache" same "$(made)" 1
+echo bye >"$USERLAND/overlay/etc/hello"
+check "a changed overlay" "$run"
+check "makes another image" same "$(made)" 2
+: >"$USERLAND/tests/two"
+check "a test more" "$run" TEST=two
+check "does not" same "$(made)" 2
+
+# Stopped while the image is made.
+echo libc6 >>"$USERLAND/packages"
+before=$(count_images)
+FAKE_MMDEBSTRAP=slow setsid "$run" >"$T/said" 2>&1 &
+slow=$!
+for _ in $(seq 100); do
+	[ "$(made)" = 3 ] && break
+	sleep 0.1
+done
+kill -TERM "-$slow"
+wait "$slow" || :
+check "stopped: nothing half made is in the cache" same "$(count_images)" "$before"
+check "stopped: no temporary directory stays" same "$(find "$T/cache/diskseq/tmp" -mindepth 1)" ""
+check "a run after that" "$run"
+finish
