@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdalign.h>
 
 #include "../kselftest_harness.h"
 #include "diskseq.h"
@@ -333,7 +334,7 @@ struct reader {
 /* By turns the disk, cached and not, and a partition */
 static void *reader_run(void *arg)
 {
-	static __thread _Alignas(PAGE) char page[PAGE];
+	static __thread alignas(PAGE) char page[PAGE];
 	struct reader *r = arg;
 	unsigned int i;
 
