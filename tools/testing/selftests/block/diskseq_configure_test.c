@@ -261,7 +261,7 @@ static int hold_writes(void *page)
 	};
 	int fd, err;
 
-	fd = syscall(__NR_userfaultfd, O_CLOEXEC);
+	fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return -errno;
 	if (!ioctl(fd, UFFDIO_API, &api) &&
