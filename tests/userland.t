@@ -56,6 +56,7 @@ export MADE="$T/made" PATH="$T/bin:$PATH"
 : >"$MADE"
 
 dies "an unknown GUEST" usage "unknown GUEST 'plan9' \(there are: kselftest userland\)" "$run" GUEST=plan9
+dies "an unknown VARIANT" usage "unknown VARIANT 'bare' \(there are: series base" "$run" VARIANT=bare
 dies "an unknown TEST" usage "no test is named 'tow' \(there are: one" "$run" KSRC="$T/ksrc" TEST=tow
 dies "no mirror of the suite" image "apt knows no mirror of Debian's bookworm" env FAKE_APT=empty "$run"
 dies "mmdebstrap fails" image "mmdebstrap cannot make the image \(log: $T/out/image.log" env FAKE_MMDEBSTRAP=fail "$run"
@@ -84,6 +85,10 @@ check "makes another image" same "$(made)" 2
 : >"$USERLAND/tests/two"
 check "a test more" "$run" TEST=two
 check "does not" same "$(made)" 2
+check "the unpatched kernel" "$run" VARIANT=base
+check "is a kernel of its own" grep -qx two "$T/out/bzImage"
+check "configured for Debian too" grep -qx CONFIG_OF_USERLAND=y "$T/cache/diskseq/tree/v5.14-base/build-userland/.config"
+check "and boots the same image" same "$(made)" 2
 
 # Stopped while the image is made.
 echo libc6 >>"$USERLAND/packages"
