@@ -7,7 +7,9 @@
 #   - the negative control: on the unpatched kernel no case may pass that
 #     tests/control does not name,
 #   - the mutants: kernels with one thing broken, on which the cases that the
-#     mutant names must fail.
+#     mutant names must fail,
+#   - Debian on the patched kernel, and on the unpatched one, where its tests
+#     must skip.
 # Goes on after a failure. The last line counts.
 
 . "$(dirname "$0")/lib.sh"
@@ -18,7 +20,7 @@ CHECK=$TOP/out/$(date +%Y%m%d-%H%M%S)-$$-check
 mkdir -p "$CHECK" 2>/dev/null || die disk "cannot make $CHECK"
 ln -sfn "${CHECK##*/}" "$TOP/out/last"
 passed=0 failed=0 skipped=0
-unset TEST REPEAT VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT
+unset TEST REPEAT VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT GUEST
 export DISKSEQ_CYCLES="${DISKSEQ_CYCLES:-10000}"
 
 head_line() {
@@ -54,13 +56,14 @@ logged() {
 	return "$(cat "$log.status")"
 }
 
-# run BASE VARIANT NAME=VALUE...: run.sh into a folder of its own
+# run BASE GUEST VARIANT NAME=VALUE...: run.sh into a folder of its own
 run() {
-	base=$1 variant=$2
-	shift 2
-	out=$CHECK/$base-$variant
+	base=$1 guest=$2 variant=$3
+	shift 3
+	out=$CHECK/$base-$guest-$variant
 	mkdir -p "$out"
-	logged "$out/run.log" env BASE="$base" VARIANT="$variant" OUT="$out" "$@" "$HARNESS/run.sh"
+	logged "$out/run.log" env BASE="$base" GUEST="$guest" VARIANT="$variant" OUT="$out" \
+		"$@" "$HARNESS/run.sh"
 }
 
 # prove counts tests; a script that broke down counts as one failure.
@@ -76,11 +79,12 @@ own_tests() {
 	add $((${tests:-0} - bad)) "$bad" 0
 }
 
-full_load() {
+# all_cases BASE GUEST WHAT
+all_cases() {
 	status=0
-	run "$1" series || status=$?
+	run "$1" "$2" series || status=$?
 	add "$(count pass "$out/results")" "$(count fail "$out/results")" "$(count skip "$out/results")"
-	verdict "$status" "$1: the series passes its tests"
+	verdict "$status" "$1: $3"
 }
 
 # Statuses that mean: the guest ran all of its tests.
@@ -95,7 +99,7 @@ ran() {
 control() {
 	status=0
 	# A probe that finds no feature would skip a test which asserts nothing.
-	run "$1" base DISKSEQ_NO_PROBE=1 || status=$?
+	run "$1" kselftest base DISKSEQ_NO_PROBE=1 || status=$?
 	if ! ran "$status"; then
 		verdict 1 "$1: the negative control ran"
 		return
@@ -115,7 +119,7 @@ mutant() {
 	sed -n 's/^Must-fail: //p' "$2" >"$CHECK/must-fail"
 	programs=$(cut -d' ' -f1 "$CHECK/must-fail" | sort -u | tr '\n' ,)
 	status=0
-	run "$1" "mutant-$name" DISKSEQ_CYCLES= TEST="${programs%,}" || status=$?
+	run "$1" kselftest "mutant-$name" DISKSEQ_CYCLES= TEST="${programs%,}" || status=$?
 	if [ ! -s "$CHECK/must-fail" ] || ! ran "$status"; then
 		verdict 1 "$1: mutant $name ran"
 		return
@@ -126,6 +130,28 @@ mutant() {
 		END { for (m in must) { print "  does not notice: " m; n++ }; exit n > 0 }' \
 		"$CHECK/must-fail" "$out/results" || status=1
 	verdict "$status" "$1: mutant $name is found out"
+}
+
+# In a Debian without the number no test may fail, and each that needs it skips:
+# those that tests/control-userland does not name.
+userland_control() {
+	status=0
+	run "$1" userland base || status=$?
+	if [ "$status" != 0 ]; then
+		verdict 1 "$1: Debian on the unpatched kernel"
+		return
+	fi
+	find "$USERLAND/tests" -type f -printf '%f\n' | sort >"$CHECK/userland-tests"
+	awk -F '\t' -v may="$TOP/tests/control-userland" -v tests="$CHECK/userland-tests" '
+		FILENAME == may { if ($0 !~ /^(#|$)/) { pass[$0]; split($0, word, " "); runs[word[1]] } next }
+		FILENAME == tests { if (!($0 in runs)) must[$0]; next }
+		$1 == "pass" && !(($2 " " $3) in pass) {
+			print "  passes on the unpatched kernel: " $2 " " $3; n++
+		}
+		$1 == "skip" { delete must[$2] }
+		END { for (m in must) { print "  does not skip: " m; n++ }; exit n > 0 }
+	' "$TOP/tests/control-userland" "$CHECK/userland-tests" "$out/results" || status=1
+	verdict "$status" "$1: Debian on the unpatched kernel: $(count skip "$out/results") tests skip, $(count pass "$out/results") cases pass and may"
 }
 
 begin=$(date +%s)
@@ -148,7 +174,7 @@ for base in $(bases); do
 		continue
 	fi
 	tested=$((tested + 1))
-	full_load "$base"
+	all_cases "$base" kselftest "the series passes its tests"
 	head_line "$base: real guests that go wrong"
 	export BASE_UNDER_TEST="$base"
 	own_tests "$base-guest" "$TOP/tests/guest"
@@ -159,6 +185,12 @@ for base in $(bases); do
 		head_line "$base: mutant $(basename "$patch" .patch)"
 		mutant "$base" "$patch"
 	done
+	head_line "$base: Debian"
+	all_cases "$base" userland "Debian on the series passes its tests"
+	head_line "$base: Debian, negative control"
+	userland_control "$base"
+	head_line "$base: Debian guests that go wrong"
+	own_tests "$base-guest-userland" "$TOP/tests/guest-userland"
 done
 
 head_line "summary"

@@ -13,7 +13,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  mdadm, cryptsetup and util-linux make of the number
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
-                 control (unpatched kernel) and the mutants
+                 control (unpatched kernel), the mutants and make userland with
+                 its control
   make lint      checkpatch, sparse, W=1, kernel-doc, get_abi, shellcheck, patches
                  and layout in step
   make prefixes  each prefix of BASE's series builds with options on and off, and
@@ -34,7 +35,7 @@ variables:
   DEBUG=NAME     a debug kernel: $(find "$HARNESS/config" -name 'debug-*' | sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' ')
   DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)
   ACCEL=kvm|tcg  without it KVM where it is of use, else TCG
-  TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60)
+  TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60, Debian: 180)
   APPEND=WORDS   more words for the guest kernel's command line
   WORKTREE=DIR   run, export: this kernel tree as it stands, not patches/
   VARIANT=NAME   series (the default), base (unpatched), mutant-NAME

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Makes the Debian 12 image that "make userland" boots, from the recipe in
-# userland/ (packages, masked, overlay/), and links it as $OUT/root.ext4.
+# userland/ (packages, newer, masked, overlay/), and links it as $OUT/root.ext4.
 # The cache holds it by the hash of the recipe. Nobody has to be root and nothing
 # is mounted: mmdebstrap makes a tar of it, and mke2fs fills a file system from
 # what fakeroot believes to be root's files. apt verifies and gets the packages
@@ -12,10 +12,11 @@
 : "${OUT:?}"
 
 suite=bookworm
+newer=trixie
 images=$CACHE/image
 
 key=$({
-	cat "$HARNESS/image.sh" "$USERLAND/packages" "$USERLAND/masked"
+	cat "$HARNESS/image.sh" "$USERLAND/packages" "$USERLAND/newer" "$USERLAND/masked"
 	cd "$USERLAND/overlay" || exit
 	find . -type f | sort | xargs -d '\n' tail -v -n +1
 } | sha256sum | cut -c1-16)
@@ -50,11 +51,23 @@ make_tar() {
 		"$suite" "$scratch/root.tar" - <"$scratch/sources.list"
 }
 
+# Few mirrors have the one suite and not the other. Without it, tests skip.
+make_newer() {
+	sed -n "s/ $suite main\$/ $newer main/p" "$scratch/sources.list" >"$scratch/newer.list"
+	cd "$CACHE" && mmdebstrap --variant=extract --format=tar \
+		--include="$(words newer | tr ' ' ,)" --aptopt="$scratch/apt.conf" \
+		"$newer" "$scratch/newer.tar" - <"$scratch/newer.list"
+}
+
 # A fixed machine id: without one systemd would take this for a first boot.
 make_ext4() {
 	fakeroot sh -eu -c '
 		mkdir "$1/root"
 		tar -C "$1/root" -xf "$1/root.tar"
+		if [ -s "$1/newer.tar" ]; then
+			mkdir -p "$1/root/opt/newer"
+			tar -C "$1/root/opt/newer" --exclude="./usr/share" -xf "$1/newer.tar"
+		fi
 		cp -r "$2/overlay/." "$1/root/"
 		echo diskseq >"$1/root/etc/hostname"
 		echo diskseq | md5sum | cut -c1-32 >"$1/root/etc/machine-id"
@@ -75,6 +88,10 @@ if [ ! -f "$image" ]; then
 	log=$OUT/image.log
 	progress "image of Debian 12" "$log" make_tar ||
 		die_log image "$log" "mmdebstrap cannot make the image"
+	progress "a few packages of $newer" "$OUT/newer.log" make_newer || {
+		rm -f "$scratch/newer.tar"
+		say "note: the image lacks Debian's $newer packages (log: $OUT/newer.log)"
+	}
 	progress "image of Debian 12" "$log" make_ext4 ||
 		die_log image "$log" "mke2fs cannot make the image"
 	mkdir -p "$images"

@@ -17,6 +17,7 @@ count_images() { find "$images" -type f | wc -l; }
 # A recipe of a few lines, in the tests' own words.
 mkdir -p "$USERLAND/tests" "$USERLAND/guest" "$USERLAND/example" "$USERLAND/overlay/etc" "$T/bin"
 printf '# a comment\nsystemd\nudev # another\n' >"$USERLAND/packages"
+echo util-linux >"$USERLAND/newer"
 echo fstrim.timer >"$USERLAND/masked"
 echo CONFIG_OF_USERLAND=y >"$USERLAND/kernel.config"
 echo hello >"$USERLAND/overlay/etc/hello"
@@ -33,6 +34,11 @@ echo 'Acquire::http::Proxy "http://proxy.invalid";'
 END
 cat >"$T/bin/mmdebstrap" <<'END'
 #!/bin/sh
+case $* in
+*--variant=extract*)
+	[ "${FAKE_MMDEBSTRAP:-}" != not-newer ] || exit 1
+	MADE=$MADE.newer ;;
+esac
 echo made >>"$MADE"
 cat >"$MADE.sources"
 for word; do
@@ -56,6 +62,7 @@ export MADE="$T/made" PATH="$T/bin:$PATH"
 : >"$MADE"
 
 dies "an unknown GUEST" usage "unknown GUEST 'plan9' \(there are: kselftest userland\)" "$run" GUEST=plan9
+dies "an unknown VARIANT" usage "unknown VARIANT 'bare' \(there are: series base" "$run" VARIANT=bare
 dies "an unknown TEST" usage "no test is named 'tow' \(there are: one" "$run" KSRC="$T/ksrc" TEST=tow
 dies "no mirror of the suite" image "apt knows no mirror of Debian's bookworm" env FAKE_APT=empty "$run"
 dies "mmdebstrap fails" image "mmdebstrap cannot make the image \(log: $T/out/image.log" env FAKE_MMDEBSTRAP=fail "$run"
@@ -68,6 +75,9 @@ rm -f "$MADE.words"
 check "a run" "$run"
 check "the image was made from this machine's mirrors" grep -q 'mirror.invalid' "$MADE.sources"
 check "with the recipe's packages" grep -qx -e '--include=systemd,udev' "$MADE.words"
+check "what is of Debian 13 comes from there" grep -qx 'deb http://mirror.invalid/debian trixie main' "$MADE.newer.sources"
+check "by the recipe" grep -qx -e '--include=util-linux' "$MADE.newer.words"
+check "and has a place of its own" sh -c 'debugfs -R "stat /opt/newer/etc" "$1" | grep -q "Type: directory"' sh "$T/out/root.ext4"
 check "the overlay is in it" sh -c 'debugfs -R "cat /etc/hello" "$1" | grep -qx hello' sh "$T/out/root.ext4"
 check "units are masked" sh -c 'debugfs -R "stat /etc/systemd/system/fstrim.timer" "$1" | grep -q "Fast link dest: ./dev/null"' sh "$T/out/root.ext4"
 check "its files are root's" sh -c 'debugfs -R "stat /etc/hello" "$1" | grep -q "User: *0 "' sh "$T/out/root.ext4"
@@ -84,6 +94,15 @@ check "makes another image" same "$(made)" 2
 : >"$USERLAND/tests/two"
 check "a test more" "$run" TEST=two
 check "does not" same "$(made)" 2
+check "the unpatched kernel" "$run" VARIANT=base
+check "is a kernel of its own" grep -qx two "$T/out/bzImage"
+check "configured for Debian too" grep -qx CONFIG_OF_USERLAND=y "$T/cache/diskseq/tree/v5.14-base/build-userland/.config"
+check "and boots the same image" same "$(made)" 2
+
+echo findutils >>"$USERLAND/newer"
+check "without a mirror of Debian 13" env FAKE_MMDEBSTRAP=not-newer "$run"
+said "it says so" "note: the image lacks Debian's trixie packages"
+check "and makes an image without them" same "$(made)" 3
 
 # Stopped while the image is made.
 echo libc6 >>"$USERLAND/packages"
@@ -91,7 +110,7 @@ before=$(count_images)
 FAKE_MMDEBSTRAP=slow setsid "$run" >"$T/said" 2>&1 &
 slow=$!
 for _ in $(seq 100); do
-	[ "$(made)" = 3 ] && break
+	[ "$(made)" = 4 ] && break
 	sleep 0.1
 done
 kill -TERM "-$slow"
