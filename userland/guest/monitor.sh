@@ -21,9 +21,13 @@ monitor_stop() {
 	settle
 	mark=$(cat /proc/sys/kernel/random/uuid)
 	echo "change $mark" >/sys/class/block/vda/uevent
-	settle
-	check "udevadm monitor is up to date" timeout 30 sh -c \
-		'until [ "$(grep -c "^SYNTH_UUID=$1" "$2")" = 2 ]; do sleep 0.1; done' sh "$mark" "$W/events"
+	mkfifo "$W/follow"
+	tail -n +1 -f "$W/events" >"$W/follow" 2>&1 &
+	follower=$!
+	# Once from the kernel, once from udev.
+	check "udevadm monitor is up to date" timeout 30 grep -c -m 2 "^SYNTH_UUID=$mark" "$W/follow"
+	kill "$follower"
+	wait "$follower"
 	monitor_kill
 	awk -v RS= '{
 		split("", p)
