@@ -189,8 +189,6 @@ for base in $(bases); do
 	all_cases "$base" userland "Debian on the series passes its tests"
 	head_line "$base: Debian, negative control"
 	userland_control "$base"
-	head_line "$base: Debian guests that go wrong"
-	own_tests "$base-guest-userland" "$TOP/tests/guest-userland"
 done
 
 head_line "summary"

@@ -110,8 +110,10 @@ author() {
 	git -C "$T/author" -c user.name=Author -c user.email=author@localhost "$@"
 }
 
-# A cache and patches of our own, with a fake v5.14 that has one patch.
+# A cache and patches of our own, with a fake v5.14 that has one patch. The real
+# cache is not to see it.
 fake_world() {
+	unset DISKSEQ_CACHE
 	export XDG_CACHE_HOME="$T/cache" PATCHES="$T/patches"
 	mkdir -p "$PATCHES/v5.14"
 	fake_kernel "$T/ksrc"

@@ -100,10 +100,9 @@ attach() {
 	losetup --find --show "$@"
 }
 
-# udev_done: it has nothing to do now. An event of a disk that somebody has locked
-# waits in udevd for a timer and for a look at another clock: when the two do not
-# quite agree, udev 252 forgets about it until something wakes it up, as each
-# udevadm settle does when it begins.
+# udev_done: it has nothing to do now. Next to programs that lock disks udev 252
+# was seen to sit still with its queue not empty until settle's timeout, and to be
+# done at once when it was asked again, as each udevadm settle does when it begins.
 udev_done() {
 	for _ in $(seq 30); do
 		udevadm settle --timeout=2 2>"$W/settle" && return
