@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 
 export BASE KSRC TEST REPEAT DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
-export DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
+export DEBIAN DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
 
 .PHONY: help run userland check lint prefixes shell fetch tree export clean distclean
 
