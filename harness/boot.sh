@@ -60,9 +60,8 @@ userland)
 esac
 
 set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp 2 -nodefaults \
-	-display none -no-reboot "$@" -device virtio-serial-pci \
+	-display none -no-reboot "$@" \
 	-kernel "$OUT/bzImage" -append "$append${APPEND:+ $APPEND}"
-[ "$GUEST" != kselftest ] || . "$HARNESS/media.sh"
 
 if [ -n "${SHELL_ONLY:-}" ]; then
 	tests=/kselftest
@@ -73,7 +72,7 @@ if [ -n "${SHELL_ONLY:-}" ]; then
 	exit 0
 fi
 
-set -- "$@" -serial "file:$OUT/console.log" \
+set -- "$@" -serial "file:$OUT/console.log" -device virtio-serial-pci \
 	-chardev "file,id=tap,path=$OUT/results.tap" \
 	-device virtserialport,chardev=tap,name=diskseq.tap
 for word; do
