@@ -40,7 +40,7 @@ esac
 
 # Words without a dot that the kernel does not know become init's environment.
 append="console=ttyS0 panic=-1 oops=panic"
-append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0"
+append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
 for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY; do
 	eval "value=\${$name:-}"
