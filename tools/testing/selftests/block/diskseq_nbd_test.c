@@ -1,0 +1,1279 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A network block device gets a new sequence number when a server is connected
+ * and when it is left, by ioctl and by netlink, and says so in uevents. Another
+ * link to the same server is no new medium. The servers are threads of the test
+ * at the other end of a socketpair.
+ */
+#define _GNU_SOURCE
+#include <endian.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stddef.h>
+#include <sys/un.h>
+#include <linux/genetlink.h>
+#include <linux/if.h>
+#include <linux/nbd.h>
+#include <linux/nbd-netlink.h>
+
+#include "../kselftest_harness.h"
+#include "diskseq.h"
+
+#define EXPORT_SIZE	(1024 * 1024)
+#define SECTOR		512
+#define NR_PARTITIONS	2
+#define PAGE		4096
+
+/* The server: every 8 bytes of an export are its tag. */
+
+struct server {
+	pthread_t thread;
+	__u64 tag;
+	bool partitioned;
+	bool running;
+	int ours;		/* its end of the link */
+	int theirs;		/* the driver's */
+	int mute;		/* takes requests and does not answer */
+	unsigned int ignored;	/* how many */
+};
+
+static bool transfer(int fd, void *buf, size_t len, bool out)
+{
+	while (len) {
+		ssize_t ret;
+
+		ret = out ? send(fd, buf, len, MSG_NOSIGNAL) :
+			    recv(fd, buf, len, 0);
+		if (ret <= 0)
+			return false;
+		buf += ret;
+		len -= ret;
+	}
+	return true;
+}
+
+static void server_fill(const struct server *s, char *buf, __u64 from, __u32 len)
+{
+	static const unsigned char table[2][16] = {
+		{ 0, 0, 0, 0, 0x83, 0, 0, 0, 64, 0, 0, 0, 64, 0, 0, 0 },
+		{ 0, 0, 0, 0, 0x83, 0, 0, 0, 128, 0, 0, 0, 64, 0, 0, 0 },
+	};
+	__u32 i;
+
+	for (i = 0; i < len; i += sizeof(s->tag))
+		memcpy(buf + i, &s->tag, sizeof(s->tag));
+	if (s->partitioned && !from && len >= 512) {
+		memcpy(buf + 446, table, sizeof(table));
+		memcpy(buf + 510, "\x55\xaa", 2);
+	}
+}
+
+static void *server_run(void *arg)
+{
+	static __thread char buf[EXPORT_SIZE];
+	struct server *s = arg;
+	struct nbd_request req;
+
+	while (transfer(s->ours, &req, sizeof(req), false)) {
+		struct nbd_reply reply = { .magic = htobe32(NBD_REPLY_MAGIC) };
+		__u32 type = be32toh(req.type) & 0xffff;
+		__u32 len = be32toh(req.len);
+
+		if (type == NBD_CMD_DISC)
+			break;
+		if (type == NBD_CMD_WRITE && !transfer(s->ours, buf, len, false))
+			break;
+		if (__atomic_load_n(&s->mute, __ATOMIC_RELAXED)) {
+			__atomic_add_fetch(&s->ignored, 1, __ATOMIC_RELAXED);
+			continue;
+		}
+		memcpy(reply.handle, req.handle, sizeof(reply.handle));
+		if (!transfer(s->ours, &reply, sizeof(reply), true))
+			break;
+		if (type != NBD_CMD_READ)
+			continue;
+		server_fill(s, buf, be64toh(req.from), len);
+		if (!transfer(s->ours, buf, len, true))
+			break;
+	}
+	shutdown(s->ours, SHUT_RDWR);
+	return NULL;
+}
+
+static int server_start(struct server *s, __u64 tag, bool partitioned)
+{
+	int ends[2], ret;
+
+	memset(s, 0, sizeof(*s));
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		return -errno;
+	s->tag = tag;
+	s->partitioned = partitioned;
+	s->ours = ends[0];
+	s->theirs = ends[1];
+	ret = pthread_create(&s->thread, NULL, server_run, s);
+	s->running = !ret;
+	return -ret;
+}
+
+/* Ends the link if that has not happened yet. */
+static void server_stop(struct server *s)
+{
+	if (!s->running)
+		return;
+	shutdown(s->ours, SHUT_RDWR);
+	pthread_join(s->thread, NULL);
+	close(s->ours);
+	close(s->theirs);
+	s->running = false;
+}
+
+/* Generic netlink, as little as is needed */
+
+struct genl {
+	struct nlmsghdr nlh;
+	struct genlmsghdr genlh;
+	char attrs[512];
+};
+
+static void genl_init(struct genl *msg, __u16 family, __u8 cmd)
+{
+	memset(msg, 0, sizeof(*msg));
+	msg->nlh.nlmsg_len = NLMSG_LENGTH(GENL_HDRLEN);
+	msg->nlh.nlmsg_type = family;
+	msg->nlh.nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
+	msg->genlh.cmd = cmd;
+	msg->genlh.version = 1;
+}
+
+static struct nlattr *genl_put(struct genl *msg, __u16 type, const void *data,
+			       size_t len)
+{
+	struct nlattr *attr = (void *)msg + msg->nlh.nlmsg_len;
+
+	attr->nla_type = type;
+	attr->nla_len = NLA_HDRLEN + len;
+	if (len)
+		memcpy((void *)attr + NLA_HDRLEN, data, len);
+	msg->nlh.nlmsg_len += NLA_ALIGN(attr->nla_len);
+	return attr;
+}
+
+static void genl_put_u32(struct genl *msg, __u16 type, __u32 val)
+{
+	genl_put(msg, type, &val, sizeof(val));
+}
+
+static void genl_put_u64(struct genl *msg, __u16 type, __u64 val)
+{
+	genl_put(msg, type, &val, sizeof(val));
+}
+
+static void genl_put_socket(struct genl *msg, int fd)
+{
+	struct nlattr *list, *item;
+	void *end;
+
+	list = genl_put(msg, NBD_ATTR_SOCKETS, NULL, 0);
+	item = genl_put(msg, NBD_SOCK_ITEM, NULL, 0);
+	genl_put_u32(msg, NBD_SOCK_FD, fd);
+	end = (void *)msg + msg->nlh.nlmsg_len;
+	item->nla_len = end - (void *)item;
+	list->nla_len = end - (void *)list;
+}
+
+/* If @want is an attribute of the answer, that goes to @val. */
+static int genl_talk(int fd, struct genl *msg, __u16 want, void *val, size_t len)
+{
+	struct nlmsghdr answer[256];
+
+	if (send(fd, msg, msg->nlh.nlmsg_len, 0) < 0)
+		return -errno;
+	for (;;) {
+		struct nlmsghdr *nlh = answer;
+		struct nlattr *attr;
+		ssize_t left;
+
+		left = recv(fd, answer, sizeof(answer), 0);
+		if (left < 0)
+			return -errno;
+		for (; NLMSG_OK(nlh, left); nlh = NLMSG_NEXT(nlh, left)) {
+			int rest = (int)nlh->nlmsg_len - NLMSG_LENGTH(GENL_HDRLEN);
+
+			if (nlh->nlmsg_type == NLMSG_ERROR)
+				return *(int *)NLMSG_DATA(nlh);
+			attr = NLMSG_DATA(nlh) + GENL_HDRLEN;
+			while (rest >= NLA_HDRLEN && attr->nla_len >= NLA_HDRLEN) {
+				if (attr->nla_type == want)
+					memcpy(val, (void *)attr + NLA_HDRLEN, len);
+				rest -= NLA_ALIGN(attr->nla_len);
+				attr = (void *)attr + NLA_ALIGN(attr->nla_len);
+			}
+		}
+	}
+}
+
+static int genl_open(void)
+{
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_GENERIC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+static int nbd_family(int fd)
+{
+	__u16 family = 0;
+	struct genl msg;
+	int ret;
+
+	genl_init(&msg, GENL_ID_CTRL, CTRL_CMD_GETFAMILY);
+	genl_put(&msg, CTRL_ATTR_FAMILY_NAME, NBD_GENL_FAMILY_NAME,
+		 sizeof(NBD_GENL_FAMILY_NAME));
+	ret = genl_talk(fd, &msg, CTRL_ATTR_FAMILY_ID, &family, sizeof(family));
+	return ret ? ret : family;
+}
+
+/* The device under test */
+
+struct nbd {
+	struct uevent_log log;
+	size_t mark;		/* what is new in the log */
+	struct server server;
+	char name[16];
+	int index;
+	unsigned int timeout;	/* of requests, in seconds */
+	int family;
+	int genl;
+	int nl;
+
+	/* by ioctl */
+	pthread_t thread;
+	bool doing;
+	int ret;		/* of NBD_DO_IT */
+	int fd;
+};
+
+static __u64 number(struct nbd *t)
+{
+	__u64 seq = 0;
+
+	return diskseq_sysfs(t->name, &seq) ? 0 : seq;
+}
+
+static int connect_netlink(struct nbd *t, const struct server *s, bool by_index)
+{
+	struct genl msg;
+
+	genl_init(&msg, t->family, NBD_CMD_CONNECT);
+	if (by_index)
+		genl_put_u32(&msg, NBD_ATTR_INDEX, t->index);
+	genl_put_u64(&msg, NBD_ATTR_SIZE_BYTES, EXPORT_SIZE);
+	genl_put_u64(&msg, NBD_ATTR_BLOCK_SIZE_BYTES, SECTOR);
+	genl_put_u64(&msg, NBD_ATTR_SERVER_FLAGS, NBD_FLAG_HAS_FLAGS);
+	genl_put_u64(&msg, NBD_ATTR_TIMEOUT, t->timeout);
+	genl_put_socket(&msg, s->theirs);
+	return genl_talk(t->genl, &msg, NBD_ATTR_INDEX, &t->index,
+			 sizeof(t->index));
+}
+
+static int disconnect_netlink(struct nbd *t)
+{
+	struct genl msg;
+
+	genl_init(&msg, t->family, NBD_CMD_DISCONNECT);
+	genl_put_u32(&msg, NBD_ATTR_INDEX, t->index);
+	return genl_talk(t->genl, &msg, 0, NULL, 0);
+}
+
+static int reconfigure(struct nbd *t, int sock)
+{
+	struct genl msg;
+
+	genl_init(&msg, t->family, NBD_CMD_RECONFIGURE);
+	genl_put_u32(&msg, NBD_ATTR_INDEX, t->index);
+	genl_put_socket(&msg, sock);
+	return genl_talk(t->genl, &msg, 0, NULL, 0);
+}
+
+static void *do_it(void *arg)
+{
+	struct nbd *t = arg;
+
+	t->ret = ioctl(t->fd, NBD_DO_IT) ? -errno : 0;
+	return NULL;
+}
+
+/*
+ * The driver has connected or left a server when it sends a plain change event,
+ * which has another number than those before.
+ */
+static int wait_for_change(struct nbd *t, __u64 old)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	struct uevent ev;
+	int ret;
+
+	for (;;) {
+		ret = uevent_read(t->nl, &ev, deadline - now_ms());
+		if (ret <= 0)
+			return ret ? ret : -ETIMEDOUT;
+		ret = uevent_append(&t->log, &ev);
+		if (ret)
+			return ret;
+		if (uevent_is_own(&ev, t->name) && !ev.partition &&
+		    uevent_is_plain_change(&ev) && ev.diskseq >= old)
+			return 0;
+	}
+}
+
+static int setup_ioctl(struct nbd *t)
+{
+	char path[64];
+
+	t->fd = open_disk(t->name, O_RDWR);
+	if (t->fd < 0)
+		return t->fd;
+	/* somebody still has it open since the last server was left */
+	snprintf(path, sizeof(path), "/sys/block/%s/pid", t->name);
+	if (!access(path, F_OK))
+		return -EBUSY;
+	if (ioctl(t->fd, NBD_SET_BLKSIZE, (unsigned long)SECTOR) ||
+	    ioctl(t->fd, NBD_SET_SIZE, (unsigned long)EXPORT_SIZE) ||
+	    ioctl(t->fd, NBD_SET_FLAGS, (unsigned long)NBD_FLAG_HAS_FLAGS) ||
+	    ioctl(t->fd, NBD_SET_TIMEOUT, (unsigned long)t->timeout))
+		return -errno;
+	return 0;
+}
+
+static int start_ioctl(struct nbd *t, const struct server *s)
+{
+	int ret;
+
+	/* a change event that comes later is ours, whatever its number is */
+	ret = uevent_fence(t->nl, t->name, &t->log);
+	if (ret)
+		return ret;
+	if (ioctl(t->fd, NBD_SET_SOCK, (unsigned long)s->theirs))
+		return -errno;
+	ret = -pthread_create(&t->thread, NULL, do_it, t);
+	t->doing = !ret;
+	return ret ? ret : wait_for_change(t, 0);
+}
+
+static int join_ioctl(struct nbd *t)
+{
+	if (!t->doing)
+		return -EINVAL;
+	pthread_join(t->thread, NULL);
+	t->doing = false;
+	return t->ret;
+}
+
+static void close_ioctl(struct nbd *t)
+{
+	if (t->doing) {
+		ioctl(t->fd, NBD_CLEAR_SOCK);
+		join_ioctl(t);
+	}
+	if (t->fd >= 0)
+		close(t->fd);
+	t->fd = -1;
+}
+
+/* Somebody else, a reader or udev, may have the device open for a moment. */
+static int nbd_connect(struct nbd *t, bool netlink)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	int ret;
+
+	for (;;) {
+		if (netlink) {
+			ret = connect_netlink(t, &t->server, true);
+		} else {
+			ret = setup_ioctl(t);
+			if (!ret)
+				ret = start_ioctl(t, &t->server);
+			if (ret)
+				close_ioctl(t);
+		}
+		if (ret != -EBUSY || now_ms() > deadline)
+			return ret;
+		nap();
+	}
+}
+
+static int nbd_disconnect(struct nbd *t, bool netlink)
+{
+	if (netlink)
+		return disconnect_netlink(t);
+	if (ioctl(t->fd, NBD_DISCONNECT))
+		return -errno;
+	return join_ioctl(t);
+}
+
+static const char *nbd_create(struct nbd *t)
+{
+	struct server s;
+	int ret, fd;
+	bool has;
+
+	memset(t, 0, sizeof(*t));
+	t->fd = -1;
+	t->nl = -1;
+	t->genl = -1;
+	t->index = -1;
+	if (geteuid())
+		return "needs root";
+	t->genl = genl_open();
+	if (t->genl < 0)
+		return "needs generic netlink";
+	t->family = nbd_family(t->genl);
+	if (t->family < 0) {
+		load_module("nbd", "nbds_max=0");
+		t->family = nbd_family(t->genl);
+	}
+	if (t->family < 0)
+		return "needs the nbd driver";
+
+	/* The driver finds a device that is free, or makes one. */
+	if (server_start(&s, 0, false))
+		return "needs threads and a socketpair";
+	ret = connect_netlink(t, &s, false);
+	if (!ret)
+		ret = disconnect_netlink(t);
+	server_stop(&s);
+	if (ret)
+		return "needs an nbd device that is free";
+	snprintf(t->name, sizeof(t->name), "nbd%d", t->index);
+
+	fd = open_disk(t->name, O_RDONLY);
+	has = fd >= 0 && has_diskseq(t->name, fd);
+	if (fd >= 0)
+		close(fd);
+	return has ? NULL : "kernel has no disk sequence numbers";
+}
+
+/*
+ * What has happened since the last call is a change of the medium, which had
+ * the number @old: one draw, announced in both ways. Returns the new number.
+ */
+static __u64 check_change(struct __test_metadata *_metadata, struct nbd *t,
+			  __u64 old)
+{
+	__u64 by_sysfs, by_ioctl = 0, last = 0, highest = old;
+	unsigned int media = 0, plain = 0;
+	size_t i;
+	int fd;
+
+	by_sysfs = number(t);
+	EXPECT_LT(old, by_sysfs);
+	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	for (i = t->mark; i < t->log.nr; i++) {
+		const struct uevent *ev = &t->log.ev[i];
+
+		if (!uevent_is_own(ev, t->name))
+			continue;
+		EXPECT_LE(highest, ev->diskseq) {
+			TH_LOG("number decreases in SEQNUM order");
+		}
+		highest = ev->diskseq;
+		if (ev->partition)
+			continue;
+		last = ev->diskseq;
+		if (ev->media_change) {
+			media++;
+			EXPECT_EQ(by_sysfs, ev->diskseq);
+		} else if (uevent_is_plain_change(ev) && media) {
+			plain++;
+		}
+	}
+	EXPECT_EQ(1, media);
+	EXPECT_LT(0, plain) {
+		TH_LOG("no plain change event after it");
+	}
+	EXPECT_EQ(by_sysfs, last);
+	EXPECT_EQ(0, uevent_unaccounted(t->nl, &t->log, old, by_sysfs));
+
+	fd = open_disk(t->name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, diskseq_ioctl(fd, &by_ioctl));
+	close(fd);
+	EXPECT_EQ(by_sysfs, by_ioctl);
+	/* that open may have scanned for partitions, which is another event */
+	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+	return by_sysfs;
+}
+
+/* Nothing of the kind has happened since the last call. */
+static void check_nothing(struct __test_metadata *_metadata, struct nbd *t,
+			  __u64 old)
+{
+	size_t i;
+
+	ASSERT_NE(0, old);
+	EXPECT_EQ(old, number(t));
+	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	for (i = t->mark; i < t->log.nr; i++) {
+		const struct uevent *ev = &t->log.ev[i];
+
+		EXPECT_FALSE(uevent_is_own(ev, t->name)) {
+			TH_LOG("%s of %s, number %llu", ev->action, ev->devname,
+			       (unsigned long long)ev->diskseq);
+		}
+	}
+	t->mark = t->log.nr;
+}
+
+/* The tag that can be read, or a negative errno. 0: there is nothing. */
+static long long read_tag(int fd, off_t offset)
+{
+	__u64 tag;
+	ssize_t len;
+
+	len = pread(fd, &tag, sizeof(tag), offset);
+	if (len < 0)
+		return -errno;
+	return len == sizeof(tag) ? (long long)tag : 0;
+}
+
+static long long read_tag_once(struct nbd *t)
+{
+	int fd = open_disk(t->name, O_RDONLY);
+	long long tag;
+
+	if (fd < 0)
+		return fd;
+	tag = read_tag(fd, PAGE);
+	close(fd);
+	return tag;
+}
+
+FIXTURE(nbd)
+{
+	const char *reason;
+	struct nbd t;
+};
+
+FIXTURE_VARIANT(nbd)
+{
+	bool netlink;
+};
+
+FIXTURE_VARIANT_ADD(nbd, by_ioctl)
+{
+	.netlink = false,
+};
+
+FIXTURE_VARIANT_ADD(nbd, by_netlink)
+{
+	.netlink = true,
+};
+
+FIXTURE_SETUP(nbd)
+{
+	self->reason = nbd_create(&self->t);
+	if (self->reason)
+		return;
+	self->t.nl = uevent_open();
+	ASSERT_LE(0, self->t.nl);
+	ASSERT_EQ(0, server_start(&self->t.server, 1, false));
+}
+
+FIXTURE_TEARDOWN(nbd)
+{
+	struct nbd *t = &self->t;
+
+	close_ioctl(t);
+	if (!self->reason)
+		disconnect_netlink(t);
+	server_stop(&t->server);
+	if (t->genl >= 0)
+		close(t->genl);
+	if (t->nl >= 0)
+		close(t->nl);
+	free(t->log.ev);
+}
+
+TEST_F(nbd, connect_and_disconnect_are_announced)
+{
+	struct nbd *t = &self->t;
+	__u64 seq;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	seq = number(t);
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	seq = check_change(_metadata, t, seq);
+	EXPECT_EQ(1, read_tag_once(t));
+
+	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+	seq = check_change(_metadata, t, seq);
+	EXPECT_GE(0, read_tag_once(t));
+
+	/* the clean-up of every client draws nothing more */
+	if (!variant->netlink)
+		ASSERT_EQ(0, ioctl(t->fd, NBD_CLEAR_SOCK));
+	close_ioctl(t);
+	check_nothing(_metadata, t, seq);
+}
+
+/* They come and go with the number of their export. */
+static void check_partitions(struct __test_metadata *_metadata, struct nbd *t,
+			     bool netlink, bool opener)
+{
+	unsigned int adds = 0, removes = 0;
+	__u64 seq;
+	int fd = -1;
+	size_t i;
+
+	t->server.partitioned = true;
+	ASSERT_EQ(0, nbd_connect(t, netlink));
+	seq = number(t);
+	ASSERT_NE(0, seq);
+	/* who opens it first has it scanned */
+	EXPECT_EQ(1, read_tag_once(t));
+	if (opener)
+		fd = open_disk(t->name, O_RDONLY);
+	ASSERT_EQ(0, nbd_disconnect(t, netlink));
+	EXPECT_LT(seq, number(t));
+	close_ioctl(t);
+	if (opener)
+		close(fd);
+	read_tag_once(t);
+
+	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	for (i = t->mark; i < t->log.nr; i++) {
+		const struct uevent *ev = &t->log.ev[i];
+
+		if (!uevent_is_own(ev, t->name) || !ev->partition)
+			continue;
+		EXPECT_EQ(seq, ev->diskseq);
+		adds += uevent_is_add(ev);
+		removes += uevent_is_remove(ev);
+	}
+	/* udev may hold one open, so that none is dropped */
+	if (udev_is_running())
+		return;
+	EXPECT_EQ(NR_PARTITIONS, adds);
+	EXPECT_EQ(NR_PARTITIONS, removes);
+}
+
+TEST_F(nbd, partitions_have_the_number_of_their_export)
+{
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	check_partitions(_metadata, &self->t, variant->netlink, false);
+}
+
+TEST_F(nbd, partitions_go_while_the_disk_is_open)
+{
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	check_partitions(_metadata, &self->t, variant->netlink, true);
+}
+
+TEST_F(nbd, clear_sock_ends_the_medium)
+{
+	struct nbd *t = &self->t;
+	__u64 seq;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+
+	seq = number(t);
+	fd = open_disk(t->name, O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+	EXPECT_EQ(1, read_tag(fd, PAGE));
+	ASSERT_EQ(0, ioctl(fd, NBD_CLEAR_SOCK));
+	EXPECT_GE(0, read_tag(fd, PAGE));
+	close(fd);
+	close_ioctl(t);
+	check_change(_metadata, t, seq);
+}
+
+TEST_F(nbd, a_server_that_is_gone_ends_the_medium)
+{
+	struct nbd *t = &self->t;
+	__u64 seq;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+	if (variant->netlink)
+		SKIP(return, "a link that is dead may be replaced");
+
+	ASSERT_EQ(0, nbd_connect(t, false));
+	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+	seq = number(t);
+	server_stop(&t->server);
+	join_ioctl(t);
+	check_change(_metadata, t, seq);
+}
+
+/* What was read before is not served under the number of what follows. */
+TEST_F(nbd, no_old_data_under_the_new_number)
+{
+	struct nbd *t = &self->t;
+	__u64 seq, now = 0;
+	char *map;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	fd = open_disk(t->name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, diskseq_ioctl(fd, &seq));
+	map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, PAGE);
+	ASSERT_NE(MAP_FAILED, (void *)map);
+	EXPECT_EQ(1, __atomic_load_n((__u64 *)map, __ATOMIC_RELAXED));
+	EXPECT_EQ(1, read_tag(fd, 2 * PAGE));
+
+	/* the device keeps its size, as somebody has it open */
+	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+	ASSERT_EQ(0, diskseq_ioctl(fd, &now));
+	EXPECT_LT(seq, now);
+	EXPECT_GE(0, read_tag(fd, PAGE));
+	EXPECT_GE(0, read_tag(fd, 2 * PAGE));
+	munmap(map, PAGE);
+	close(fd);
+}
+
+TEST_F(nbd, what_fails_leaves_number_and_events_alone)
+{
+	struct nbd *t = &self->t;
+	struct server none = { .theirs = -1 };
+	__u64 seq;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	/* not connected */
+	check_nothing(_metadata, t, number(t));
+	seq = number(t);
+	fd = open_disk(t->name, O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(0, ioctl(fd, NBD_CLEAR_SOCK));
+	close(fd);
+	check_nothing(_metadata, t, seq);
+
+	/* no socket, and something that is none */
+	if (variant->netlink) {
+		EXPECT_EQ(-EBADF, connect_netlink(t, &none, true));
+		none.theirs = t->nl;
+		EXPECT_EQ(-EINVAL, connect_netlink(t, &none, true));
+	} else {
+		ASSERT_EQ(0, setup_ioctl(t));
+		EXPECT_EQ(-1, ioctl(t->fd, NBD_DO_IT));
+		EXPECT_EQ(EINVAL, errno);
+		EXPECT_EQ(-1, ioctl(t->fd, NBD_SET_SOCK, -1UL));
+		EXPECT_EQ(EBADF, errno);
+		close_ioctl(t);
+	}
+	check_nothing(_metadata, t, seq);
+
+	/* busy */
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	EXPECT_EQ(1, read_tag_once(t));
+	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+	seq = number(t);
+	EXPECT_EQ(-EBUSY, connect_netlink(t, &t->server, true));
+	if (!variant->netlink) {
+		EXPECT_EQ(-1, ioctl(t->fd, NBD_DO_IT));
+		EXPECT_EQ(EBUSY, errno);
+	}
+	check_nothing(_metadata, t, seq);
+	EXPECT_EQ(1, read_tag_once(t));
+}
+
+TEST_F(nbd, another_link_to_the_server_is_no_new_medium)
+{
+	struct nbd *t = &self->t;
+	struct server second;
+	__u64 seq;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+	if (!variant->netlink)
+		SKIP(return, "links are replaced by netlink only");
+
+	ASSERT_EQ(0, nbd_connect(t, true));
+	fd = open_disk(t->name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	/* no read-ahead: what is on its way when the link is lost stays there */
+	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
+	EXPECT_EQ(1, read_tag(fd, PAGE));
+	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+	seq = number(t);
+
+	/* a link that is lost */
+	server_stop(&t->server);
+	while (read_tag(fd, 2 * PAGE) > 0)
+		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	EXPECT_EQ(seq, number(t));
+	ASSERT_EQ(0, server_start(&second, 1, false));
+	EXPECT_EQ(-EBADF, reconfigure(t, -1));
+	ASSERT_EQ(0, reconfigure(t, second.theirs));
+	EXPECT_EQ(1, read_tag(fd, 3 * PAGE));
+	check_nothing(_metadata, t, seq);
+
+	/* and one that is alive */
+	EXPECT_EQ(0, reconfigure(t, second.theirs));
+	check_nothing(_metadata, t, seq);
+
+	close(fd);
+	ASSERT_EQ(0, disconnect_netlink(t));
+	check_change(_metadata, t, seq);
+	server_stop(&second);
+}
+
+/* Who has the device open keeps it configured, but a server is left for good. */
+TEST_F(nbd, no_link_replaces_that_to_a_server_that_was_left)
+{
+	struct nbd *t = &self->t;
+	struct server second;
+	__u64 seq;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+	if (!variant->netlink)
+		SKIP(return, "links are replaced by netlink only");
+
+	ASSERT_EQ(0, nbd_connect(t, true));
+	fd = open_disk(t->name, O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, read_tag(fd, PAGE));
+	ASSERT_EQ(0, disconnect_netlink(t));
+	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+
+	seq = number(t);
+	ASSERT_EQ(0, server_start(&second, 2, false));
+	EXPECT_EQ(-EINVAL, reconfigure(t, second.theirs));
+	EXPECT_GE(0, read_tag(fd, PAGE));
+	check_nothing(_metadata, t, seq);
+	close(fd);
+	server_stop(&second);
+}
+
+static void *open_once(void *arg)
+{
+	int fd = open_disk(arg, O_RDONLY);
+
+	if (fd >= 0)
+		close(fd);
+	return NULL;
+}
+
+/* Leaving a server waits for openers, but not for those who wait for it. */
+TEST_F(nbd, a_server_that_is_mute_can_be_left)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	struct nbd *t = &self->t;
+	long long begin;
+	pthread_t opener;
+	__u64 seq;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	seq = number(t);
+	ASSERT_NE(0, seq);
+	t->server.mute = true;
+	/* it would go on then */
+	t->timeout = 10;
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	EXPECT_LT(seq, number(t));
+	seq = number(t);
+	ASSERT_EQ(0, pthread_create(&opener, NULL, open_once, t->name));
+	while (!__atomic_load_n(&t->server.ignored, __ATOMIC_RELAXED)) {
+		ASSERT_LT(now_ms(), deadline);
+		nap();
+	}
+	begin = now_ms();
+	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+	ASSERT_EQ(0, pthread_join(opener, NULL));
+	EXPECT_GT(1000 * t->timeout, now_ms() - begin);
+	EXPECT_LT(seq, number(t));
+}
+
+/* Readers while servers come and go */
+
+#define MAX_ROUNDS	400
+
+struct reading {
+	__u64 seq;
+	long long tag;
+};
+
+struct reader {
+	const char *name;
+	struct reading *log;
+	size_t nr;
+	size_t room;
+	bool stop;
+	unsigned int reads;	/* that gave data */
+};
+
+static void *reader_run(void *arg)
+{
+	struct reader *r = arg;
+	unsigned int i, round;
+
+	for (round = 0; !__atomic_load_n(&r->stop, __ATOMIC_RELAXED); round++) {
+		int fd = open_disk(r->name, O_RDONLY);
+
+		if (fd < 0)
+			continue;
+		for (i = 0; i < 16; i++) {
+			off_t page = (round * 16 + i) % 64;
+			struct reading reading;
+			__u64 again;
+
+			if (diskseq_ioctl(fd, &reading.seq))
+				continue;
+			reading.tag = read_tag(fd, (page + 1) * PAGE);
+			if (diskseq_ioctl(fd, &again) || again != reading.seq ||
+			    reading.tag <= 0)
+				continue;
+			__atomic_add_fetch(&r->reads, 1, __ATOMIC_RELAXED);
+			if (r->nr && r->log[r->nr - 1].seq == reading.seq &&
+			    r->log[r->nr - 1].tag == reading.tag)
+				continue;
+			if (r->nr < r->room)
+				r->log[r->nr++] = reading;
+		}
+		close(fd);
+		/* a server can be connected while nobody has it open */
+		nap();
+	}
+	return NULL;
+}
+
+TEST_F(nbd, readers_see_one_export_under_one_number)
+{
+	int rounds = test_rounds(MAX_ROUNDS), i;
+	struct nbd *t = &self->t;
+	__u64 seq[MAX_ROUNDS];
+	struct reader r = { .name = t->name, .room = 64 * rounds };
+	unsigned int wrong = 0;
+	pthread_t thread;
+	size_t n;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_NE(0, number(t));
+	r.log = calloc(r.room, sizeof(*r.log));
+	ASSERT_NE(NULL, r.log);
+	server_stop(&t->server);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, reader_run, &r));
+	for (i = 0; i < rounds; i++) {
+		long long deadline = now_ms() + PATIENCE_MS;
+		unsigned int reads;
+
+		ASSERT_EQ(0, server_start(&t->server, i + 1, i % 2));
+		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+		seq[i] = number(t);
+		reads = __atomic_load_n(&r.reads, __ATOMIC_RELAXED);
+		while (__atomic_load_n(&r.reads, __ATOMIC_RELAXED) < reads + 4) {
+			ASSERT_LT(now_ms(), deadline);
+			nap();
+		}
+		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+		close_ioctl(t);
+		server_stop(&t->server);
+	}
+	__atomic_store_n(&r.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+
+	for (n = 0; n < r.nr; n++) {
+		for (i = 0; i < rounds; i++)
+			if (seq[i] == r.log[n].seq)
+				break;
+		if (i < rounds && r.log[n].tag == i + 1)
+			continue;
+		if (!wrong++)
+			TH_LOG("export %lld under number %llu", r.log[n].tag,
+			       (unsigned long long)r.log[n].seq);
+	}
+	EXPECT_LE(rounds, r.nr);
+	EXPECT_EQ(0, wrong) {
+		TH_LOG("%u of %zu", wrong, r.nr);
+	}
+	free(r.log);
+}
+
+/* Requests in flight when a server is left from two sides at once */
+
+#define NR_REQUESTS	16
+#define MAX_LEAVINGS	400
+
+struct requests {
+	int fd;
+	unsigned int issued;
+	unsigned int done;
+};
+
+/* Reads until that fails: from the server, not from the page cache. */
+static void *request_run(void *arg)
+{
+	struct requests *r = arg;
+	off_t page = __atomic_add_fetch(&r->issued, 1, __ATOMIC_RELAXED);
+	void *buf = NULL;
+
+	if (!posix_memalign(&buf, PAGE, PAGE))
+		while (pread(r->fd, buf, PAGE, page * PAGE) == PAGE)
+			;
+	free(buf);
+	__atomic_add_fetch(&r->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static bool wait_until(const unsigned int *counter, unsigned int value)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+
+	while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value) {
+		if (now_ms() > deadline)
+			return false;
+		nap();
+	}
+	return true;
+}
+
+static void *clear_sock(void *arg)
+{
+	struct requests *r = arg;
+
+	ioctl(r->fd, NBD_CLEAR_SOCK);
+	return NULL;
+}
+
+static void leave_with_requests(struct __test_metadata *_metadata,
+				struct nbd *t, bool netlink, bool mute,
+				bool two)
+{
+	pthread_t thread[NR_REQUESTS], other;
+	struct requests r = { };
+	bool done;
+	int i;
+
+	ASSERT_EQ(0, server_start(&t->server, 1, false));
+	ASSERT_EQ(0, nbd_connect(t, netlink));
+	r.fd = open_disk(t->name, O_RDWR | O_DIRECT);
+	ASSERT_LE(0, r.fd);
+	/* not before the open has scanned for partitions */
+	__atomic_store_n(&t->server.mute, mute, __ATOMIC_RELAXED);
+	for (i = 0; i < NR_REQUESTS; i++)
+		ASSERT_EQ(0, pthread_create(&thread[i], NULL, request_run, &r));
+	ASSERT_TRUE(wait_until(mute ? &t->server.ignored : &r.issued,
+			       NR_REQUESTS));
+
+	if (two)
+		ASSERT_EQ(0, pthread_create(&other, NULL, clear_sock, &r));
+	if (netlink)
+		disconnect_netlink(t);
+	else
+		server_stop(&t->server);
+	done = wait_until(&r.done, NR_REQUESTS);
+	EXPECT_TRUE(done) {
+		TH_LOG("%u of %u requests hang", NR_REQUESTS - r.done,
+		       NR_REQUESTS);
+	}
+	/* this has always failed what is in flight */
+	if (!done)
+		disconnect_netlink(t);
+	if (two)
+		pthread_join(other, NULL);
+	for (i = 0; i < NR_REQUESTS; i++)
+		pthread_join(thread[i], NULL);
+	close(r.fd);
+	close_ioctl(t);
+	server_stop(&t->server);
+	ASSERT_TRUE(done);
+}
+
+TEST_F(nbd, requests_do_not_outlive_their_server)
+{
+	struct nbd *t = &self->t;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	server_stop(&t->server);
+	leave_with_requests(_metadata, t, variant->netlink, true, false);
+}
+
+/* Where that is not so the kernel warns of a count that underflows, or hangs. */
+TEST_F(nbd, requests_complete_once_when_two_clear_the_queue)
+{
+	int rounds = test_rounds(MAX_LEAVINGS), i;
+	struct nbd *t = &self->t;
+	__u64 seq;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	server_stop(&t->server);
+	seq = number(t);
+	for (i = 0; i < rounds; i++) {
+		leave_with_requests(_metadata, t, variant->netlink, i % 2, true);
+		EXPECT_LT(seq, number(t));
+		seq = number(t);
+	}
+}
+
+/* The server of the distribution, where it is installed */
+
+#define NBD_SOCKET	"/tmp/diskseq-nbd.sock"
+#define NBD_CONFIG	"/tmp/diskseq-nbd.conf"
+#define NBD_FILE	"/tmp/diskseq-nbd.img"
+
+/* nbd-server wants to have a network, though nobody is going to use it. */
+static void loopback_up(void)
+{
+	struct ifreq ifr = { .ifr_name = "lo" };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	if (fd < 0)
+		return;
+	if (!ioctl(fd, SIOCGIFFLAGS, &ifr) && !(ifr.ifr_flags & IFF_UP)) {
+		ifr.ifr_flags |= IFF_UP;
+		ioctl(fd, SIOCSIFFLAGS, &ifr);
+	}
+	close(fd);
+}
+
+static int write_file(const char *path, const char *buf, size_t len)
+{
+	int fd, ret = 0;
+
+	fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	if (write(fd, buf, len) != (ssize_t)len)
+		ret = -EIO;
+	close(fd);
+	return ret;
+}
+
+/* A server of one export, for one client. Returns its pid. */
+static int nbd_server_start(__u64 tag)
+{
+	static const char config[] = "[generic]\nunixsock = " NBD_SOCKET "\n"
+		"[test]\nexportname = " NBD_FILE "\n";
+	static char buf[EXPORT_SIZE];
+	const struct server s = { .tag = tag };
+	int ret, null;
+	pid_t pid;
+
+	server_fill(&s, buf, 0, sizeof(buf));
+	ret = write_file(NBD_FILE, buf, sizeof(buf));
+	if (!ret)
+		ret = write_file(NBD_CONFIG, config, strlen(config));
+	if (ret)
+		return ret;
+	unlink(NBD_SOCKET);
+	loopback_up();
+	pid = fork();
+	if (pid)
+		return pid < 0 ? -errno : pid;
+	null = open("/dev/null", O_RDWR);
+	dup2(null, 0);
+	dup2(null, 1);
+	dup2(null, 2);
+	execlp("nbd-server", "nbd-server", "-d", "-C", NBD_CONFIG, "-p",
+	       "/tmp/diskseq-nbd.pid", NULL);
+	_exit(127);
+}
+
+/* Returns a socket with which the server is ready for requests. */
+static int nbd_server_connect(int pid)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX, .sun_path = NBD_SOCKET };
+	long long deadline = now_ms() + PATIENCE_MS;
+	/* client's flags, NBD_OPT_EXPORT_NAME and the name */
+	static const char option[] = "\0\0\0\1" "IHAVEOPT" "\0\0\0\1" "\0\0\0\4" "test";
+	char hello[18], answer[8 + 2 + 124];
+	__be64 size;
+	int fd;
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	while (connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
+		if (waitpid(pid, NULL, WNOHANG) == pid || now_ms() > deadline) {
+			close(fd);
+			return -ENOENT;
+		}
+		nap();
+	}
+	if (transfer(fd, hello, sizeof(hello), false) &&
+	    transfer(fd, (char *)option, sizeof(option) - 1, true) &&
+	    transfer(fd, answer, sizeof(answer), false)) {
+		memcpy(&size, answer, sizeof(size));
+		if (be64toh(size) == EXPORT_SIZE)
+			return fd;
+	}
+	close(fd);
+	return -EPROTO;
+}
+
+TEST_F(nbd, exports_of_the_server_of_the_distribution)
+{
+	struct nbd *t = &self->t;
+	int pid, tag, fd;
+	__u64 seq;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	server_stop(&t->server);
+	seq = number(t);
+	for (tag = 1; tag <= 2; tag++) {
+		pid = nbd_server_start(tag);
+		ASSERT_LT(0, pid);
+		fd = nbd_server_connect(pid);
+		if (fd == -ENOENT)
+			SKIP(return, "needs nbd-server");
+		ASSERT_LE(0, fd);
+		t->server.theirs = fd;
+
+		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+		seq = check_change(_metadata, t, seq);
+		EXPECT_EQ(tag, read_tag_once(t));
+		ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+		t->mark = t->log.nr;
+
+		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+		seq = check_change(_metadata, t, seq);
+		EXPECT_GE(0, read_tag_once(t));
+		close_ioctl(t);
+		close(fd);
+		kill(pid, SIGTERM);
+		waitpid(pid, NULL, 0);
+	}
+	unlink(NBD_FILE);
+	unlink(NBD_CONFIG);
+	unlink(NBD_SOCKET);
+}
+
+TEST_HARNESS_MAIN
