@@ -1211,7 +1211,7 @@ static int nbd_server_connect(int pid)
 	struct sockaddr_un addr = { .sun_family = AF_UNIX, .sun_path = NBD_SOCKET };
 	long long deadline = now_ms() + PATIENCE_MS;
 	/* client's flags, NBD_OPT_EXPORT_NAME and the name */
-	static const char option[] = "\0\0\0\1" "IHAVEOPT" "\0\0\0\1" "\0\0\0\4" "test";
+	static const char option[] = "\0\0\0\1IHAVEOPT\0\0\0\1\0\0\0\4test";
 	char hello[18], answer[8 + 2 + 124];
 	__be64 size;
 	int fd;
