@@ -27,6 +27,8 @@
 #define POLL_MS		"20"
 #define NO_POLL		"0"
 #define READ_NSEC	"300000000"	/* of the slow medium */
+#define SLOW_SIZE	(2 << 20)
+#define SLOW_STRIDE	(256 << 10)
 #define BLOCK		4096
 
 struct stick {
@@ -321,7 +323,7 @@ static int send_command(int fd, const unsigned char *cdb, unsigned char len,
 }
 
 /* The first byte tells whose data it is. */
-static int read_block(int fd)
+static int read_at(int fd, off_t offset)
 {
 	unsigned char *buf;
 	ssize_t len;
@@ -329,10 +331,15 @@ static int read_block(int fd)
 
 	if (posix_memalign((void **)&buf, BLOCK, BLOCK))
 		return -ENOMEM;
-	len = pread(fd, buf, BLOCK, 2 * BLOCK);
+	len = pread(fd, buf, BLOCK, offset);
 	ret = len < 0 ? -errno : len == BLOCK ? buf[0] : -EIO;
 	free(buf);
 	return ret;
+}
+
+static int read_block(int fd)
+{
+	return read_at(fd, 2 * BLOCK);
 }
 
 static int medium_create(int nr)
@@ -734,11 +741,16 @@ struct reading {
 	int ret;
 };
 
-static void *read_one(void *arg)
+/* Far apart, or the gadget has read ahead what is asked for next. */
+static void *read_on(void *arg)
 {
 	struct reading *reading = arg;
+	off_t offset = 0;
 
-	reading->ret = read_block(reading->fd);
+	do {
+		offset = (offset + SLOW_STRIDE) % SLOW_SIZE;
+		reading->ret = read_at(reading->fd, offset);
+	} while (reading->ret >= 0);
 	return NULL;
 }
 
@@ -802,7 +814,7 @@ TEST_F_TIMEOUT(stick, pulled_in_the_middle_of_a_read_fails_it_and_is_gone, 60)
 	reading.fd = open_disk(s->name, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, reading.fd);
 	ASSERT_EQ(0, diskseq_ioctl(reading.fd, &seq));
-	ASSERT_EQ(0, pthread_create(&reading.thread, NULL, read_one, &reading));
+	ASSERT_EQ(0, pthread_create(&reading.thread, NULL, read_on, &reading));
 	ASSERT_EQ(0, wait_for_inflight(s));
 	ASSERT_EQ(1, unplug(s, &ev));
 	EXPECT_EQ(seq, ev.diskseq);
