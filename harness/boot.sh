@@ -60,8 +60,9 @@ userland)
 esac
 
 set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp 2 -nodefaults \
-	-display none -no-reboot "$@" \
+	-display none -no-reboot "$@" -device virtio-serial-pci \
 	-kernel "$OUT/bzImage" -append "$append${APPEND:+ $APPEND}"
+[ "$GUEST" != kselftest ] || . "$HARNESS/media.sh"
 
 if [ -n "${SHELL_ONLY:-}" ]; then
 	tests=/kselftest
@@ -72,7 +73,7 @@ if [ -n "${SHELL_ONLY:-}" ]; then
 	exit 0
 fi
 
-set -- "$@" -serial "file:$OUT/console.log" -device virtio-serial-pci \
+set -- "$@" -serial "file:$OUT/console.log" \
 	-chardev "file,id=tap,path=$OUT/results.tap" \
 	-device virtserialport,chardev=tap,name=diskseq.tap
 for word; do
