@@ -26,7 +26,7 @@ esac
 
 lock 9 "tree-$BASE"
 [ -n "${WORKTREE:-}" ] || stage patch "$HARNESS/tree.sh"
-"$HARNESS/list.sh" "${TEST:-*}" >/dev/null
+"$HARNESS/list.sh" "${TEST:-*}" >"$OUT/tests"
 stage configure "$HARNESS/config.sh"
 stage build "$HARNESS/build.sh"
 case $GUEST in

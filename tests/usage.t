@@ -21,6 +21,10 @@ dies "a missing package with NO_INSTALL" tool "missing Debian packages: nonesuch
 fake_qemu pass
 check "TEST with a pattern" "$run" BASE=v5.14 TEST='f*'
 check "and it reaches the guest" grep -q "TEST=f\*" "$T/out/commands"
+check "no drives are there that no test is about" sh -c '! grep -q scsi-cd "$1"' sh "$T/out/commands"
+echo diskseq_floppy_test >"$T/out/tests"
+check "and where one is" "$HARNESS/boot.sh"
+check "they are" grep -q 'scsi-cd,id=scsi-cd.*floppy,id=floppy' "$T/out/commands"
 
 # All that make adds is that it exits 2.
 make -C "$TESTS/.." run BASE=v9.99 >"$T/said" 2>&1
