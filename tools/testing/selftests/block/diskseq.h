@@ -268,6 +268,7 @@ struct uevent {
 	char			uuid[40];	/* of a synthetic event */
 	bool			partition;
 	bool			media_change;
+	bool			eject_request;
 	bool			extra;		/* says more than "change" */
 };
 
@@ -332,6 +333,8 @@ static inline bool uevent_parse(const char *buf, size_t len, struct uevent *ev)
 			ev->diskseq = strtoull(val, NULL, 10);
 		else if (uevent_get(var, "DISK_MEDIA_CHANGE", &val))
 			ev->media_change = !strcmp(val, "1");
+		else if (uevent_get(var, "DISK_EJECT_REQUEST", &val))
+			ev->eject_request = !strcmp(val, "1");
 		if (uevent_get(var, "DISK_MEDIA_CHANGE", &val) ||
 		    uevent_get(var, "DISK_EJECT_REQUEST", &val) ||
 		    uevent_get(var, "DISK_RO", &val) ||

@@ -967,7 +967,7 @@ static void *reader_run(void *arg)
 	return NULL;
 }
 
-TEST_F(nbd, readers_see_one_export_under_one_number)
+TEST_F_TIMEOUT(nbd, readers_see_one_export_under_one_number, 120)
 {
 	int rounds = test_rounds(MAX_ROUNDS), i;
 	struct nbd *t = &self->t;
@@ -1077,6 +1077,8 @@ static void leave_with_requests(struct __test_metadata *_metadata,
 	int i;
 
 	ASSERT_EQ(0, server_start(&t->server, 1, false));
+	/* a kernel on which they hang is given time to show it, not for ever */
+	t->timeout = 2 * PATIENCE_MS / 1000;
 	ASSERT_EQ(0, nbd_connect(t, netlink));
 	r.fd = open_disk(t->name, O_RDWR | O_DIRECT);
 	ASSERT_LE(0, r.fd);
@@ -1237,7 +1239,8 @@ static int nbd_server_connect(int pid)
 	return -EPROTO;
 }
 
-TEST_F(nbd, exports_of_the_server_of_the_distribution)
+/* It searches for a large prime before it says hello: seconds, or a minute. */
+TEST_F_TIMEOUT(nbd, exports_of_the_server_of_the_distribution, 240)
 {
 	struct nbd *t = &self->t;
 	int pid, tag, fd;

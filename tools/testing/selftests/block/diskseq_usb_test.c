@@ -8,9 +8,9 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <scsi/scsi_ioctl.h>
-#include <scsi/sg.h>
 
 #include "../kselftest_harness.h"
+#include "diskseq_drive.h"
 #include "diskseq_table.h"
 
 #define GADGETS		"/sys/kernel/config/usb_gadget"
@@ -204,39 +204,6 @@ static int unplug(struct stick *s, struct uevent *ev)
 	return ret ? ret : wait_for(s, is_gone, ev);
 }
 
-static void disk_path(char path[static 128], const char *disk, const char *attr)
-{
-	snprintf(path, 128, "/sys/block/%s/%s", disk, attr);
-}
-
-/* The driver looks at the disk again; waits until it is through with a new one. */
-static int revalidate(struct stick *s)
-{
-	char path[128];
-
-	disk_path(path, s->name, "device/rescan");
-	return write_text(path, "1");
-}
-
-static int poll_each(struct stick *s, const char *msecs)
-{
-	char path[128];
-
-	disk_path(path, s->name, "events_poll_msecs");
-	return write_text(path, msecs);
-}
-
-/* Whoever opens the disk asks for a new medium, and has looked at it. */
-static int look(struct stick *s)
-{
-	int fd = open_disk(s->name, O_RDONLY | O_NONBLOCK);
-
-	if (fd < 0)
-		return fd;
-	close(fd);
-	return 0;
-}
-
 static int plug_in(struct stick *s, struct uevent *ev)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
@@ -251,30 +218,8 @@ static int plug_in(struct stick *s, struct uevent *ev)
 	if (ret != 1)
 		return ret ? ret : -ETIMEDOUT;
 	snprintf(s->name, sizeof(s->name), "%s", ev->disk);
-	ret = revalidate(s);
-	return ret ? ret : look(s);
-}
-
-static long commands(const char *disk)
-{
-	char path[128], buf[32];
-
-	disk_path(path, disk, "device/iorequest_cnt");
-	return read_text(path, buf, sizeof(buf)) ? -1 : strtol(buf, NULL, 16);
-}
-
-/* A poll is one command at least. */
-static int wait_for_polls(struct stick *s, int nr)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-	long first = commands(s->name);
-
-	while (commands(s->name) < first + nr) {
-		if (now_ms() > deadline)
-			return -ETIMEDOUT;
-		nap();
-	}
-	return 0;
+	ret = disk_rescan(s->name);
+	return ret ? ret : disk_look(s->name);
 }
 
 /* Media changes since the last call; -EINVAL if a number has decreased. */
@@ -300,26 +245,6 @@ static int count_changes(struct stick *s, __u64 *last)
 		nr++;
 	}
 	return nr;
-}
-
-static int send_command(int fd, const unsigned char *cdb, unsigned char len,
-			unsigned char *sense_key)
-{
-	unsigned char sense[32] = {};
-	struct sg_io_hdr hdr = {
-		.interface_id = 'S',
-		.dxfer_direction = SG_DXFER_NONE,
-		.cmdp = (unsigned char *)cdb,
-		.cmd_len = len,
-		.sbp = sense,
-		.mx_sb_len = sizeof(sense),
-		.timeout = PATIENCE_MS,
-	};
-
-	if (ioctl(fd, SG_IO, &hdr))
-		return -errno;
-	*sense_key = sense[2] & 0xf;
-	return hdr.status || hdr.host_status ? -EIO : 0;
 }
 
 /* The first byte tells whose data it is. */
@@ -408,11 +333,11 @@ static const char *set_up(struct __test_metadata *_metadata,
 	 * A first change, since other drivers may have drawn unannounced
 	 * numbers for the device.
 	 */
-	ASSERT_EQ(0, poll_each(s, POLL_MS));
+	ASSERT_EQ(0, disk_poll(s->name, POLL_MS));
 	ASSERT_EQ(0, insert(s->media[0]));
 	ASSERT_EQ(1, wait_for_change(s, &before));
-	ASSERT_EQ(0, look(s));
-	ASSERT_EQ(0, poll_each(s, poll));
+	ASSERT_EQ(0, disk_look(s->name));
+	ASSERT_EQ(0, disk_poll(s->name, poll));
 	ASSERT_LE(0, count_changes(s, &last));
 	return NULL;
 }
@@ -464,19 +389,19 @@ TEST_F(stick, medium_out_and_medium_in_have_new_numbers)
 		ASSERT_EQ(0, take_out());
 		ASSERT_EQ(1, wait_for_change(s, &out));
 		EXPECT_GT(out, before);
-		ASSERT_EQ(0, look(s));
+		ASSERT_EQ(0, disk_look(s->name));
 		ASSERT_EQ(0, diskseq_sysfs(s->name, &now));
 		EXPECT_EQ(out, now);
 		EXPECT_EQ(-ENOMEDIUM, open_disk(s->name, O_RDONLY));
 		/* an empty drive says that it is empty each time */
-		ASSERT_EQ(0, wait_for_polls(s, 3));
+		ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
 		EXPECT_EQ(1, count_changes(s, &last));
 
 		ASSERT_EQ(0, insert(s->media[medium]));
 		ASSERT_EQ(1, wait_for_change(s, &in));
 		EXPECT_GT(in, out);
 		EXPECT_EQ(medium + 1, read_medium(s, in));
-		ASSERT_EQ(0, wait_for_polls(s, 3));
+		ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
 		EXPECT_EQ(1, count_changes(s, &last));
 		EXPECT_EQ(in, last);
 		EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, in));
@@ -499,7 +424,7 @@ TEST_F(stick, medium_in_the_place_of_another_has_a_new_number)
 		ASSERT_EQ(1, wait_for_change(s, &after));
 		EXPECT_GT(after, before);
 		EXPECT_EQ(medium + 1, read_medium(s, after));
-		ASSERT_EQ(0, wait_for_polls(s, 3));
+		ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
 		EXPECT_EQ(1, count_changes(s, &last));
 		EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
 	}
@@ -518,9 +443,9 @@ TEST_F(stick, medium_out_and_in_again_draws_once_until_opened)
 	ASSERT_EQ(1, wait_for_change(s, &after));
 	EXPECT_GT(after, before);
 	ASSERT_EQ(0, insert(s->media[1]));
-	ASSERT_EQ(0, wait_for_polls(s, 3));
+	ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
 	EXPECT_EQ(2, read_medium(s, after));
-	ASSERT_EQ(0, wait_for_polls(s, 3));
+	ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
 	EXPECT_EQ(1, count_changes(s, &last));
 	ASSERT_EQ(0, diskseq_sysfs(s->name, &now));
 	EXPECT_EQ(after, now);
@@ -541,8 +466,8 @@ TEST_F(stick, medium_that_is_locked_in_keeps_its_number)
 	ASSERT_EQ(0, diskseq_ioctl(fd, &before));
 	EXPECT_EQ(-EBUSY, take_out());
 	EXPECT_EQ(-EBUSY, insert(s->media[1]));
-	ASSERT_EQ(0, wait_for_polls(s, 5));
-	EXPECT_EQ(0, look(s));
+	ASSERT_EQ(0, disk_wait_for_polls(s->name, 5));
+	EXPECT_EQ(0, disk_look(s->name));
 	EXPECT_EQ(1, read_block(fd));
 	EXPECT_EQ(0, count_changes(s, &last));
 	ASSERT_EQ(0, diskseq_ioctl(fd, &after));
@@ -600,11 +525,11 @@ TEST_F(stick, medium_ejected_by_the_host_gives_a_new_number)
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, diskseq_ioctl(fd, &before));
 	/* a request that is refused changes nothing */
-	EXPECT_EQ(-EIO, send_command(fd, eject, sizeof(eject), &key));
-	ASSERT_EQ(0, wait_for_polls(s, 3));
+	EXPECT_EQ(-EIO, disk_command(fd, eject, sizeof(eject), &key));
+	ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
 	EXPECT_EQ(0, count_changes(s, &last));
 	ASSERT_EQ(0, ioctl(fd, SCSI_IOCTL_DOORUNLOCK));
-	ASSERT_EQ(0, send_command(fd, eject, sizeof(eject), &key));
+	ASSERT_EQ(0, disk_command(fd, eject, sizeof(eject), &key));
 	ASSERT_EQ(1, wait_for_change(s, &after));
 	EXPECT_GT(after, before);
 	EXPECT_EQ(1, count_changes(s, &last));
@@ -627,7 +552,7 @@ TEST_F(stick, medium_that_is_read_only_has_one_number_too)
 	ASSERT_EQ(0, diskseq_sysfs(s->name, &before));
 	ASSERT_EQ(0, take_out());
 	ASSERT_EQ(1, wait_for_change(s, &after));
-	ASSERT_EQ(0, look(s));
+	ASSERT_EQ(0, disk_look(s->name));
 	ASSERT_EQ(0, lun_set("ro", "1"));
 	ASSERT_EQ(0, insert(s->media[1]));
 	ASSERT_EQ(1, wait_for_change(s, &after));
@@ -693,7 +618,7 @@ TEST_F_TIMEOUT(stick, partitions_of_a_medium_have_its_number, 60)
 		ASSERT_EQ(0, insert(s->media[1]));
 		ASSERT_EQ(1, wait_for_change(s, &after));
 		EXPECT_GT(after, before);
-		ASSERT_EQ(0, look(s));
+		ASSERT_EQ(0, disk_look(s->name));
 		EXPECT_EQ(1, count_changes(s, &last));
 		EXPECT_EQ(after, last);
 		EXPECT_EQ(tables[i].partitions,
@@ -774,22 +699,6 @@ static int slow_medium(void)
 	return open_disk(name, O_RDWR);
 }
 
-static int wait_for_inflight(struct stick *s)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-	char path[128], buf[64];
-
-	disk_path(path, s->name, "inflight");
-	while (now_ms() < deadline) {
-		if (read_text(path, buf, sizeof(buf)))
-			return -EIO;
-		if (atoi(buf))
-			return 0;
-		nap();
-	}
-	return -ETIMEDOUT;
-}
-
 TEST_F_TIMEOUT(stick, pulled_in_the_middle_of_a_read_fails_it_and_is_gone, 60)
 {
 	struct reading reading = {};
@@ -810,12 +719,12 @@ TEST_F_TIMEOUT(stick, pulled_in_the_middle_of_a_read_fails_it_and_is_gone, 60)
 	close(slow);
 	ASSERT_EQ(1, wait_for_change(s, &seq));
 	/* to open it also waits for the check that the attribute begins */
-	ASSERT_EQ(0, poll_each(s, NO_POLL));
+	ASSERT_EQ(0, disk_poll(s->name, NO_POLL));
 	reading.fd = open_disk(s->name, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, reading.fd);
 	ASSERT_EQ(0, diskseq_ioctl(reading.fd, &seq));
 	ASSERT_EQ(0, pthread_create(&reading.thread, NULL, read_on, &reading));
-	ASSERT_EQ(0, wait_for_inflight(s));
+	ASSERT_EQ(0, disk_wait_for_inflight(s->name));
 	ASSERT_EQ(1, unplug(s, &ev));
 	EXPECT_EQ(seq, ev.diskseq);
 	pthread_join(reading.thread, NULL);
@@ -860,7 +769,7 @@ static int met_by_command(struct stick *s, int fd)
 	static const unsigned char test_unit_ready[6] = {};
 	unsigned char key = 0;
 
-	send_command(fd, test_unit_ready, sizeof(test_unit_ready), &key);
+	disk_command(fd, test_unit_ready, sizeof(test_unit_ready), &key);
 	return key == 0x06 ? 0 : -EINVAL;
 }
 
@@ -871,7 +780,7 @@ FIXTURE_VARIANT_ADD(attention, met_by_a_command_of_user_space)
 
 static int met_by_driver(struct stick *s, int fd)
 {
-	return revalidate(s);
+	return disk_rescan(s->name);
 }
 
 FIXTURE_VARIANT_ADD(attention, met_by_the_driver_itself)

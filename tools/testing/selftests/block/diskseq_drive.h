@@ -1,0 +1,280 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tests of SCSI disks and drives share whose medium changes.
+ */
+#ifndef __DISKSEQ_DRIVE_H
+#define __DISKSEQ_DRIVE_H
+
+#include <scsi/sg.h>
+
+#include "../kselftest_harness.h"
+#include "diskseq.h"
+
+/* By name */
+
+/* Attribute of a disk; of its SCSI device if below device/ */
+static inline void disk_path(char path[static 128], const char *disk,
+			     const char *attr)
+{
+	snprintf(path, 128, "/sys/block/%s/%s", disk, attr);
+}
+
+static inline int disk_poll(const char *disk, const char *msecs)
+{
+	char path[128];
+
+	disk_path(path, disk, "events_poll_msecs");
+	return write_text(path, msecs);
+}
+
+/*
+ * Whoever opens the disk asks for a new medium, and has looked at it. The next
+ * change is new only to a kernel that was asked after the last one.
+ */
+static inline int disk_look(const char *disk)
+{
+	int fd = open_disk(disk, O_RDONLY | O_NONBLOCK);
+
+	if (fd < 0)
+		return fd;
+	close(fd);
+	return 0;
+}
+
+/* The driver looks at the disk again; waits until it is through with a new one. */
+static inline int disk_rescan(const char *disk)
+{
+	char path[128];
+
+	disk_path(path, disk, "device/rescan");
+	return write_text(path, "1");
+}
+
+static inline long disk_commands(const char *disk)
+{
+	char path[128], buf[32];
+
+	disk_path(path, disk, "device/iorequest_cnt");
+	return read_text(path, buf, sizeof(buf)) ? -1 : strtol(buf, NULL, 16);
+}
+
+/* A poll is one command at least. */
+static inline int disk_wait_for_polls(const char *disk, int nr)
+{
+	long first = disk_commands(disk), now = first, last = first;
+	long long deadline = now_ms() + PATIENCE_MS;
+
+	if (first < 0)
+		return -ENOENT;
+	while (now < first + nr) {
+		now = disk_commands(disk);
+		if (now != last)
+			deadline = now_ms() + PATIENCE_MS;
+		last = now;
+		if (now_ms() > deadline)
+			return -ETIMEDOUT;
+		nap();
+	}
+	return 0;
+}
+
+/* Until a request is under way */
+static inline int disk_wait_for_inflight(const char *disk)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	char path[128], buf[64];
+
+	disk_path(path, disk, "inflight");
+	while (now_ms() < deadline) {
+		if (read_text(path, buf, sizeof(buf)))
+			return -EIO;
+		/* reads, and then writes */
+		if (atoi(buf))
+			return 0;
+		nap();
+	}
+	return -ETIMEDOUT;
+}
+
+/* One that transfers no data; -EIO if the drive refuses, and says why. */
+static inline int disk_command(int fd, const unsigned char *cdb,
+			       unsigned char len, unsigned char *sense_key)
+{
+	unsigned char sense[32] = {};
+	struct sg_io_hdr hdr = {
+		.interface_id = 'S',
+		.dxfer_direction = SG_DXFER_NONE,
+		.cmdp = (unsigned char *)cdb,
+		.cmd_len = len,
+		.sbp = sense,
+		.mx_sb_len = sizeof(sense),
+		.timeout = PATIENCE_MS,
+	};
+
+	if (ioctl(fd, SG_IO, &hdr))
+		return -errno;
+	*sense_key = sense[2] & 0xf;
+	return hdr.status || hdr.host_status ? -EIO : 0;
+}
+
+/* Drives, and what the kernel tells of them */
+
+struct drive {
+	struct uevent_log log;
+	size_t mark;
+	char name[64];
+	int nl;
+};
+
+/* What happened to the drive between two looks at it */
+struct drive_news {
+	unsigned int media;		/* media changes that were announced */
+	unsigned int requests;		/* to eject the medium */
+	unsigned int decreases;		/* of the number, between two events */
+	__u64 last;			/* number of the last event */
+};
+
+/* By all who show it; an open by itself looks for a change. */
+static inline int drive_diskseq(const struct drive *d, __u64 *seq)
+{
+	__u64 by_sysfs;
+	int fd, ret;
+
+	*seq = 0;
+	fd = open_disk(d->name, O_RDONLY | O_NONBLOCK);
+	if (fd < 0)
+		return fd;
+	ret = diskseq_ioctl(fd, seq);
+	if (!ret)
+		ret = diskseq_sysfs(d->name, &by_sysfs);
+	if (!ret && *seq != by_sysfs)
+		ret = -ESTALE;
+	close(fd);
+	return ret;
+}
+
+/* What there is to hear of since the last call, up to now */
+static inline int drive_hear(struct drive *d, struct drive_news *news)
+{
+	__u64 highest = 0;
+	int ret;
+
+	memset(news, 0, sizeof(*news));
+	ret = uevent_fence(d->nl, d->name, &d->log);
+	if (ret)
+		return ret;
+	for (; d->mark < d->log.nr; d->mark++) {
+		const struct uevent *ev = &d->log.ev[d->mark];
+
+		if (!uevent_is_own(ev, d->name))
+			continue;
+		if (ev->diskseq < highest)
+			news->decreases++;
+		highest = ev->diskseq;
+		news->last = ev->diskseq;
+		news->media += ev->media_change;
+		news->requests += ev->eject_request;
+	}
+	return 0;
+}
+
+/* Wait for a new medium or a request to eject one, which stay to be heard of. */
+static inline int drive_wait(struct drive *d, bool media)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	struct uevent ev;
+	int ret;
+
+	for (;;) {
+		ret = uevent_read(d->nl, &ev, deadline - now_ms());
+		if (ret <= 0)
+			return ret ? ret : -ETIMEDOUT;
+		ret = uevent_append(&d->log, &ev);
+		if (ret)
+			return ret;
+		if (uevent_is_own(&ev, d->name) &&
+		    (media ? ev.media_change : ev.eject_request))
+			return 0;
+	}
+}
+
+/*
+ * A drive that is new, or was somebody else's, has things to say of its own:
+ * ask until it does not.
+ */
+static inline int drive_settle(const struct drive *d)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	__u64 before, after;
+	int ret;
+
+	ret = diskseq_sysfs(d->name, &after);
+	if (ret)
+		return ret;
+	do {
+		before = after;
+		ret = disk_look(d->name);
+		if (!ret)
+			ret = disk_wait_for_polls(d->name, 3);
+		if (!ret)
+			ret = diskseq_sysfs(d->name, &after);
+		if (!ret && now_ms() > deadline)
+			ret = -ETIMEDOUT;
+	} while (!ret && before != after);
+	return ret;
+}
+
+/* A unit attention is told to whoever asks first. */
+static inline int drive_is_ready(int fd)
+{
+	static const unsigned char test_unit_ready[6];
+	unsigned char key;
+
+	return disk_command(fd, test_unit_ready, sizeof(test_unit_ready), &key);
+}
+
+/*
+ * For tests. There was a change since the last check, with number @seq. It is
+ * waited for, and nothing comes after it, be it that somebody looks at the
+ * medium. A drive may tell of it as of two, that the old medium is gone and that
+ * there is a new one.
+ */
+static inline void check_changed(struct __test_metadata *_metadata,
+				 struct drive *d, __u64 *seq)
+{
+	struct drive_news news;
+	__u64 now;
+
+	ASSERT_EQ(0, drive_wait(d, true));
+	ASSERT_EQ(0, drive_settle(d));
+	ASSERT_EQ(0, disk_wait_for_polls(d->name, 3));
+	ASSERT_EQ(0, drive_diskseq(d, &now));
+	EXPECT_LT(*seq, now);
+	ASSERT_EQ(0, drive_hear(d, &news));
+	EXPECT_LE(1, news.media);
+	EXPECT_GE(2, news.media);
+	EXPECT_EQ(0, news.requests);
+	EXPECT_EQ(0, news.decreases);
+	EXPECT_EQ(now, news.last);
+	EXPECT_EQ(0, uevent_unaccounted(d->nl, &d->log, *seq, now));
+	*seq = now;
+}
+
+/* There was none, but so many requests to eject. */
+static inline void check_unchanged(struct __test_metadata *_metadata,
+				   struct drive *d, __u64 seq,
+				   unsigned int requests)
+{
+	struct drive_news news;
+	__u64 now;
+
+	ASSERT_EQ(0, drive_hear(d, &news));
+	EXPECT_EQ(0, news.media);
+	EXPECT_EQ(requests, news.requests);
+	if (requests)
+		EXPECT_EQ(seq, news.last);
+	ASSERT_EQ(0, diskseq_sysfs(d->name, &now));
+	EXPECT_EQ(seq, now);
+}
+
+#endif /* __DISKSEQ_DRIVE_H */
