@@ -9,7 +9,7 @@
 
 TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
 BUILD=$TREE/build
-[ "$GUEST" = kselftest ] || BUILD=$BUILD-$GUEST
+[ "$GUEST" != userland ] || BUILD=$BUILD-$GUEST
 BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
 export TREE BUILD
 
@@ -32,6 +32,9 @@ stage build "$HARNESS/build.sh"
 case $GUEST in
 kselftest)
 	stage selftests "$HARNESS/selftests.sh"
+	stage initramfs "$HARNESS/initramfs.sh" ;;
+race)
+	stage program "$HARNESS/program.sh"
 	stage initramfs "$HARNESS/initramfs.sh" ;;
 userland)
 	stage image "$HARNESS/image.sh"
