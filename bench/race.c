@@ -423,7 +423,7 @@ static void stand_by(int number)
 				count(&counts->taken);
 			close(fd);
 		}
-		nap(20000 + random() % 20000);
+		nap(60000 + random() % 80000);
 	}
 	_exit(0);
 }
@@ -499,7 +499,7 @@ int main(void)
 
 	attaches = option("ATTACHES", 2000);
 	processes = option("PROCESSES", 16);
-	loops = option("LOOPS", 8);
+	loops = option("LOOPS", 32);
 	buffer = option("BUFFER", 65536);
 	limit = option("LIMIT", 1000);
 	by_name = !strcmp(way, "name");
