@@ -194,7 +194,8 @@ progress() {
 	child=$!
 	progress_status=0
 	"$@" >>"$progress_log" 2>&1 || progress_status=$?
-	kill "$child" 2>/dev/null || :
+	# dash can lose any other signal to a subshell that it has just begun.
+	kill -KILL "$child" 2>/dev/null || :
 	wait "$child" 2>/dev/null || :
 	child=
 	[ ! -t 1 ] || printf '\033[K'
