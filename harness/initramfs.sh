@@ -11,7 +11,7 @@
 : "${BUILD:?}" "${OUT:?}"
 
 case $GUEST in
-race) installed=$OUT/program ;;
+race | bench) installed=$OUT/program ;;
 *) installed=$BUILD/selftests ;;
 esac
 

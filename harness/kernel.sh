@@ -29,11 +29,12 @@ lock 9 "tree-$BASE"
 "$HARNESS/list.sh" "${TEST:-*}" >/dev/null
 stage configure "$HARNESS/config.sh"
 stage build "$HARNESS/build.sh"
+[ -z "${SIZES:-}" ] || stage sizes "$HARNESS/sizes.sh"
 case $GUEST in
 kselftest)
 	stage selftests "$HARNESS/selftests.sh"
 	stage initramfs "$HARNESS/initramfs.sh" ;;
-race)
+race | bench)
 	stage program "$HARNESS/program.sh"
 	stage initramfs "$HARNESS/initramfs.sh" ;;
 userland)

@@ -17,8 +17,8 @@ BENCH=${BENCH:-$TOP/bench}
 # Where the runs leave what they found, each in a folder
 RESULTS=${RESULTS:-$TOP/out}
 VARIANT=${VARIANT:-series}
-# Which guest: "kselftest", the fast one, or "userland", a Debian. "race" is
-# the fast one with bench/'s program in place of the selftests.
+# Which guest: "kselftest", the fast one, or "userland", a Debian. "race"
+# and "bench" are the fast one with a program of bench/ in place of the selftests.
 GUEST=${GUEST:-kselftest}
 export HARNESS TOP CACHE PATCHES SOURCES USERLAND BENCH RESULTS VARIANT GUEST
 

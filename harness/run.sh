@@ -32,7 +32,7 @@ series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
 case $GUEST in
-kselftest | race) ;;
+kselftest | race | bench) ;;
 userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
 *) die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
 esac
