@@ -8,10 +8,11 @@
 : "${BASE:?}" "${TREE:?}" "${BUILD:?}" "${OUT:?}"
 
 mkdir -p "$OUT/objects"
+sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' "$PATCHES/$BASE"/0*.patch | sort -u >"$OUT/touched.objects"
 objects=
-for path in $(sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' "$PATCHES/$BASE"/0*.patch | sort -u); do
+while read -r path; do
 	[ ! -f "$BUILD/$path" ] || objects="$objects $path"
-done
+done <"$OUT/touched.objects"
 
 # What was built last need not be what booted: see build.sh.
 # shellcheck disable=SC2086 # a list
