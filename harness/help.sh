@@ -14,6 +14,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
   make race      many programs attach their images and wait for their events, by name
                  and by number, on the patched kernel and on the unpatched one: how
                  often each is wrong, as a table and a picture in out/race/
+  make bench     what the number costs: guest instructions and time on the unpatched
+                 and the patched kernel, sizes; a table in out/bench/bench.txt
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
                  control (unpatched kernel) and the mutants; with DEBIAN=1 also
@@ -35,6 +37,8 @@ variables:
   TEST=PATTERN   only these tests (fnmatch; several with commas)
   GUEST=NAME     kselftest (the default) or userland, for make shell
   REPEAT=N       each test N times
+  ITEM=PATTERN   bench: only these items (several with commas; see bench/goals)
+  ROUNDS=N       bench: each kernel N times, in turn (2)
   DEBUG=NAME     a debug kernel: $(find "$HARNESS/config" -name 'debug-*' | sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' ')
   WAY=NAME       make race: all (the default), name or diskseq
   ATTACHES=N PROCESSES=N LOOPS=N   make race: how often (4000; 100000 is the proof), by
