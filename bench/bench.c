@@ -191,9 +191,9 @@ static const struct item {
 	{ "attach-many", do_attach, 20, 5, .disks = MANY },
 	{ "uevent-many", do_uevent, 1000, 5, .disks = MANY },
 	{ "alloc-many", do_alloc, 20, 5, .disks = MANY },
-	{ "cycles", do_attach, 40, 5, .disks = FEW, .threads = true },
-	{ "refuse", do_refuse, 20000, 5, .disks = FEW, .threads = true, .attached = true },
-	{ "draw", do_draw, 20000, 5, .disks = FEW, .threads = true, .attached = true, .number = true },
+	{ "cycles", do_attach, 10, 3, .disks = FEW, .threads = true },
+	{ "refuse", do_refuse, 2000, 3, .disks = FEW, .threads = true, .attached = true },
+	{ "draw", do_draw, 2000, 3, .disks = FEW, .threads = true, .attached = true, .number = true },
 };
 
 #define ITEMS (int)(sizeof(items) / sizeof(items[0]))
