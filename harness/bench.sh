@@ -18,10 +18,17 @@ done
 
 [ "${1:-}" != --bad ] || die usage "'$2' is not NAME=VALUE (see make help)"
 
-GOALS=$TOP/bench/goals
+GOALS=$BENCH/goals
 ROUNDS=${ROUNDS:-2}
 above_zero ROUNDS
+at_most 100 ROUNDS
 [ -z "${BASE:-}" ] || known_base "$BASE"
+# The unpatched kernel is that of the work tree's base.
+if [ -n "${WORKTREE:-}" ]; then
+	BASE=$(base_of "$(kernel_version "$WORKTREE")")
+	[ -n "$BASE" ] || die usage "WORKTREE=$WORKTREE is none of the bases ($(bases))"
+	export BASE
+fi
 
 # Kinds of processors that the items want that PATTERN[,PATTERN...] names
 kinds() {
@@ -45,6 +52,7 @@ kinds() {
 kinds=$(kinds "${ITEM:-*}")
 
 . "$HARNESS/legs.sh"
+need python3 python3
 legs_begin bench
 export GUEST=bench GOAL=bench TIMEOUT="${TIMEOUT:-1200}"
 
@@ -54,7 +62,7 @@ both() {
 	shift
 	for variant in base series; do
 		say "== round $round of $ROUNDS: $both_name, $variant"
-		leg "$variant" "$variant-$both_name-$round" ITEM="${ITEM:-}" "$@"
+		leg "$variant" "$variant-$both_name-$round" ITEM="${ITEM:-}" "$@" >/dev/null
 		sed -n "s/^# # bench /$variant $both_name $round /p" \
 			"$LEGS/$variant-$both_name-$round/results.tap" | tr ' ' '\t' >>"$LEGS/bench.tsv"
 	done
@@ -78,12 +86,10 @@ done
 
 {
 	echo "$(cat "$LEGS/what"), $ROUNDS rounds, $(nproc) processors"
-	awk -F '\t' -f "$TOP/bench/bench.awk" "$GOALS" "$LEGS/bench.tsv"
+	awk -F '\t' -f "$BENCH/bench.awk" "$GOALS" "$LEGS/bench.tsv"
 } >"$LEGS/bench.txt"
 
-# sizes FOLDER: "object text data", and the structures as text
 if [ -z "${ITEM:-}" ]; then
-	need python3 python3
 	base=$LEGS/base-instructions-1 series=$LEGS/series-instructions-1
 	for object in "$series"/objects/*.o; do
 		name=${object##*/}
@@ -95,7 +101,7 @@ if [ -z "${ITEM:-}" ]; then
 			awk -v kernel="$kernel" 'NR > 1 { print kernel, $6, $1, $2 + $3 }'
 		sed "s/^/$kernel struct_/" "$LEGS/$kernel-instructions-1/structs"
 	done >"$LEGS/sizes"
-	awk -f "$TOP/bench/sizes.awk" "$LEGS/sizes" >>"$LEGS/bench.txt"
+	awk -f "$BENCH/sizes.awk" "$LEGS/sizes" >>"$LEGS/bench.txt"
 fi
 cat "$LEGS/bench.txt"
 legs_end

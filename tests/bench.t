@@ -9,20 +9,18 @@ fake_qemu bench
 unset OUT
 cp "$TESTS/../tools/testing/selftests/block/diskseq.h" "$T/ksrc/tools/testing/selftests/block/"
 
-# Results go to the out/ beside the harness: take that of another place.
-mkdir "$T/top"
-ln -s "$(cd "$HARNESS" && pwd)" "$T/top/harness"
-ln -s "$(cd "$TESTS/../bench" && pwd)" "$T/top/bench"
-export HARNESS="$T/top/harness"
+export BENCH="$TESTS/../bench"
 bench=$HARNESS/bench.sh
-out=$T/top/out
+out=$RESULTS
 
 dies "no such item" usage "no item is named 'getdisk' \(there are: getdiskseq getsize64 " "$bench" ITEM='get*,getdisk'
 dies "zero rounds" usage "ROUNDS='0' is no number above 0" "$bench" ROUNDS=0
+dies "too many rounds" usage "ROUNDS='101' is more than 100" "$bench" ROUNDS=101
 dies "rounds that are no number" usage "ROUNDS='some' is no number" "$bench" ROUNDS=some
 dies "an unknown BASE" usage "unknown BASE 'v9.99'" "$bench" BASE=v9.99
 dies "a word that is no variable" usage "'bench' is not NAME=VALUE" "$bench" bench
 printf 'v5.14\t5.14\ttarball\thttp://127.0.0.1:9/linux-5.14.tar.xz\t0\n' >"$T/sources"
+dies "a work tree of no base" usage "is none of the bases" "$bench" WORKTREE="$T"
 dies "a base that cannot be had" source "no source for v5.14: " env SOURCES="$T/sources" "$bench" BASE=v5.14
 check "none of these is a result" test ! -e "$out/bench"
 
@@ -56,6 +54,6 @@ kill -s INT -- "-$!" 2>/dev/null
 kill -s TERM -- "-$!" 2>/dev/null
 wait "$!"
 check "an interrupted run exits so" test "$?" = 130
-check "it says one line" sh -c '[ "$(grep -c "^diskseq: " "$1")" = 1 ] && grep -q "interrupted; the last results stay" "$1"' sh "$T/stopped"
+check "it says one line" sh -c '[ "$(grep -c "^diskseq: " "$1")" = 1 ] && grep -q "stopped; the last results stay" "$1"' sh "$T/stopped"
 check "and leaves the last results" test "$(readlink "$out/bench")" = "$last"
 finish
