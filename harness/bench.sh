@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # What the number costs: bench/bench.c on the unpatched and on the patched kernel
 # of one base, in turn, ROUNDS times: counting instructions on one processor, and
-# by the clock on 2, 4 and 8. Leaves a table (bench.txt) and the figures of each
-# guest (bench.tsv) in out/<run>/; out/bench is the last run that came to its end.
+# by the clock on 2, 4 and 8. Leaves a table (bench.txt, and bench.rst for the
+# documentation) and the figures of each guest (bench.tsv) in out/<run>/; out/bench is the last run that came to its end.
 # Usage: harness/bench.sh [NAME=VALUE...], with the variables of "make help".
 
 for word; do
@@ -103,5 +103,6 @@ if [ -z "${ITEM:-}" ]; then
 	done >"$LEGS/sizes"
 	awk -f "$BENCH/sizes.awk" "$LEGS/sizes" >>"$LEGS/bench.txt"
 fi
+awk -f "$BENCH/rst.awk" "$LEGS/bench.txt" >"$LEGS/bench.rst"
 cat "$LEGS/bench.txt"
 legs_end
