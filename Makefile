@@ -7,8 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 export BASE KSRC TEST REPEAT DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
 export DEBIAN DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
+export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS
 
-.PHONY: help run userland check lint prefixes shell fetch tree export clean distclean
+.PHONY: help run userland race bench check lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/help.sh
@@ -18,6 +19,12 @@ run:
 
 userland:
 	@GOAL=userland GUEST=userland harness/run.sh
+
+race:
+	@harness/race.sh
+
+bench:
+	@harness/bench.sh
 
 check:
 	@harness/check.sh

@@ -36,20 +36,24 @@ case $accel in
 kvm)	cpu=host scale=1 ;;
 tcg)	cpu=max scale=2 ;;
 esac
+# Under emulation each byte of "rep movsb" is an instruction: copy by words there,
+# or nothing else is seen of a read.
+[ "$GUEST-$accel" != bench-tcg ] || cpu=max,-erms
 [ -z "${DEBUG:-}" ] || scale=$((scale * 3))
 
 # Words without a dot that the kernel does not know become init's environment.
 append="console=ttyS0 panic=-1 oops=panic"
 append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
-for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY; do
+for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY \
+	RACE_WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ICOUNT; do
 	eval "value=\${$name:-}"
 	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
 done
 
 # The image serves many runs: what a guest writes is gone with it.
 case $GUEST in
-kselftest)
+kselftest | race | bench)
 	set -- -m 512 -initrd "$OUT/initramfs.cpio" ;;
 userland)
 	unit=diskseq.target
@@ -59,7 +63,7 @@ userland)
 		-drive "file=$OUT/tests.tar,format=raw,if=virtio,readonly=on" ;;
 esac
 
-set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp 2 -nodefaults \
+set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp "${SMP:-2}" -nodefaults \
 	-display none -no-reboot "$@" -device virtio-serial-pci \
 	-kernel "$OUT/bzImage" -append "$append${APPEND:+ $APPEND}"
 # Only for tests that change media: a drive more takes a boot longer.
@@ -68,6 +72,9 @@ if [ "$GUEST" = kselftest ] &&
      grep -qsxE 'diskseq_(cdrom|stick|floppy)_test' "$OUT/tests"; }; then
 	. "$HARNESS/media.sh"
 fi
+
+# Time is what was executed: 1 ns an instruction, and no waiting for the real one.
+[ -z "${ICOUNT:-}" ] || set -- "$@" -icount shift=0,sleep=off
 
 if [ -n "${SHELL_ONLY:-}" ]; then
 	tests=/kselftest

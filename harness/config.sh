@@ -11,7 +11,7 @@
 set -- "$HARNESS/config/guest.config" "$HARNESS/config/block.config"
 selftest_config=$TREE/tools/testing/selftests/block/config
 [ ! -f "$selftest_config" ] || set -- "$@" "$selftest_config"
-[ "$GUEST" = kselftest ] || set -- "$@" "$USERLAND/kernel.config"
+[ "$GUEST" != userland ] || set -- "$@" "$USERLAND/kernel.config"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
 	set -- "$@" "$HARNESS/config/debug-$name.config"
 done

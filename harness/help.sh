@@ -11,6 +11,11 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  run the kselftests, tell
   make userland  the patched kernel under a Debian 12: what systemd, udev, udisks,
                  mdadm, cryptsetup and util-linux make of the number
+  make race      many programs attach their images and wait for their events, by name
+                 and by number, on the patched kernel and on the unpatched one: how
+                 often each is wrong, as a table and a picture in out/race/
+  make bench     what the number costs: guest instructions and time on the unpatched
+                 and the patched kernel, sizes; a table in out/bench/bench.txt
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
                  control (unpatched kernel) and the mutants; with DEBIAN=1 also
@@ -32,7 +37,14 @@ variables:
   TEST=PATTERN   only these tests (fnmatch; several with commas)
   GUEST=NAME     kselftest (the default) or userland, for make shell
   REPEAT=N       each test N times
+  ITEM=PATTERN   bench: only these items (several with commas; see bench/goals)
+  ROUNDS=N       bench: each kernel N times, in turn (2)
   DEBUG=NAME     a debug kernel: $(find "$HARNESS/config" -name 'debug-*' | sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' ')
+  WAY=NAME       make race: all (the default), name or diskseq
+  ATTACHES=N PROCESSES=N LOOPS=N   make race: how often (4000; 100000 is the proof), by
+                 how many at once (16), on how many devices (32)
+  BUFFER=N LIMIT=MS   make race: bytes for each socket's events (65536), and how long
+                 who goes by name waits (1000)
   DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)
   ACCEL=kvm|tcg  without it KVM where it is of use, else TCG
   TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60, Debian: 180)
@@ -44,6 +56,7 @@ variables:
 
 places:
   out/last/      the newest run: console.log, build.log, results.tap, commands
+  out/race/      the last make race that came to its end: race.txt, race.svg
   $CACHE
                  sources, trees, builds (another place: XDG_CACHE_HOME=)
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Packs init and the installed selftests into $OUT/initramfs.cpio. The kernel's
+# Packs init and the installed selftests, or the program that stands in for them,
+# into $OUT/initramfs.cpio. The kernel's
 # own gen_init_cpio writes it from a list, so nobody has to be root for
 # /dev/console. WITH_SHELL=1 adds busybox; harness/programs names what else of
 # Debian's there is.
@@ -8,6 +9,11 @@
 . "$(dirname "$0")/lib.sh"
 
 : "${BUILD:?}" "${OUT:?}"
+
+case $GUEST in
+race | bench) installed=$OUT/program ;;
+*) installed=$BUILD/selftests ;;
+esac
 
 gcc -static -O2 -Wall -Wextra -o "$OUT/init" "$HARNESS/init.c" >"$OUT/init.log" 2>&1 ||
 	die_log build "$OUT/init.log" "harness/init.c does not build"
@@ -61,8 +67,8 @@ programs() {
 	echo "nod /dev/console 0600 0 0 c 5 1"
 	echo "nod /dev/null 0666 0 0 c 1 3"
 	echo "file /init $OUT/init 0755 0 0"
-	(cd "$BUILD/selftests" && find . -mindepth 1 -type d -printf 'dir /kselftest/%P 0755 0 0\n' &&
-		find . -type f -printf "file /kselftest/%P $BUILD/selftests/%P 0%m 0 0\n")
+	(cd "$installed" && find . -mindepth 1 -type d -printf 'dir /kselftest/%P 0755 0 0\n' &&
+		find . -type f -printf "file /kselftest/%P $installed/%P 0%m 0 0\n")
 	programs
 	if [ -n "${WITH_SHELL:-}" ]; then
 		busybox >&2

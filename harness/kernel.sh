@@ -9,7 +9,7 @@
 
 TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
 BUILD=$TREE/build
-[ "$GUEST" = kselftest ] || BUILD=$BUILD-$GUEST
+[ "$GUEST" != userland ] || BUILD=$BUILD-$GUEST
 BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
 export TREE BUILD
 
@@ -29,9 +29,13 @@ lock 9 "tree-$BASE"
 "$HARNESS/list.sh" "${TEST:-*}" >"$OUT/tests"
 stage configure "$HARNESS/config.sh"
 stage build "$HARNESS/build.sh"
+[ -z "${SIZES:-}" ] || stage sizes "$HARNESS/sizes.sh"
 case $GUEST in
 kselftest)
 	stage selftests "$HARNESS/selftests.sh"
+	stage initramfs "$HARNESS/initramfs.sh" ;;
+race | bench)
+	stage program "$HARNESS/program.sh"
 	stage initramfs "$HARNESS/initramfs.sh" ;;
 userland)
 	stage image "$HARNESS/image.sh"

@@ -13,10 +13,14 @@ CACHE=${DISKSEQ_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/diskseq}
 PATCHES=${PATCHES:-$TOP/patches}
 SOURCES=${SOURCES:-$HARNESS/sources}
 USERLAND=${USERLAND:-$TOP/userland}
+BENCH=${BENCH:-$TOP/bench}
+# Where the runs leave what they found, each in a folder
+RESULTS=${RESULTS:-$TOP/out}
 VARIANT=${VARIANT:-series}
-# Which guest: "kselftest", the fast one, or "userland", a Debian.
+# Which guest: "kselftest", the fast one, or "userland", a Debian. "race"
+# and "bench" are the fast one with a program of bench/ in place of the selftests.
 GUEST=${GUEST:-kselftest}
-export HARNESS TOP CACHE PATCHES SOURCES USERLAND VARIANT GUEST
+export HARNESS TOP CACHE PATCHES SOURCES USERLAND BENCH RESULTS VARIANT GUEST
 
 # make hands its own variables and flags down; the kernel's make must not see
 # those of ours.
@@ -55,6 +59,42 @@ die_log() {
 		die disk "$3: no space left on the device (log: $2)"
 	fi
 	die "$1" "$3 (log: $2)"
+}
+
+# above_zero NAME...: these variables are numbers, or not set
+# shellcheck disable=SC2154 # it is eval that sets the value
+above_zero() {
+	for above_zero_name; do
+		eval "above_zero_value=\${$above_zero_name:-1}"
+		case $above_zero_value in
+		*[!0-9]* | 0*) die usage "$above_zero_name='$above_zero_value' is no number above 0" ;;
+		esac
+	done
+}
+
+# at_most LIMIT NAME...: these are
+# shellcheck disable=SC2154
+at_most() {
+	at_most_limit=$1
+	shift
+	for at_most_name; do
+		eval "at_most_value=\$$at_most_name"
+		if [ "${#at_most_value}" -gt 9 ] || [ "$at_most_value" -gt "$at_most_limit" ]; then
+			die usage "$at_most_name='$at_most_value' is more than $at_most_limit"
+		fi
+	done
+}
+
+# The twenty newest runs stay, and what a link like out/race leads to.
+prune_out() {
+	prune_kept=$(find "$RESULTS" -mindepth 1 -maxdepth 1 -type l -exec readlink {} +)
+	find "$RESULTS" -mindepth 1 -maxdepth 1 -type d -name '2*-*-*' | sort -r | tail -n +21 |
+		while read -r prune_dir; do
+			case " $(echo "$prune_kept" | tr '\n' ' ') " in
+			*" ${prune_dir##*/} "*) ;;
+			*) rm -rf "$prune_dir" ;;
+			esac
+		done
 }
 
 # A temporary directory in the cache's own file system, so that its contents
@@ -154,7 +194,8 @@ progress() {
 	child=$!
 	progress_status=0
 	"$@" >>"$progress_log" 2>&1 || progress_status=$?
-	kill "$child" 2>/dev/null || :
+	# dash can lose any other signal to a subshell that it has just begun.
+	kill -KILL "$child" 2>/dev/null || :
 	wait "$child" 2>/dev/null || :
 	child=
 	[ ! -t 1 ] || printf '\033[K'

@@ -14,6 +14,8 @@ kselftest)
 		die nothing "there are no selftests in $TREE/tools/testing/selftests/block"
 	tests=$(kmake -s --no-print-directory -C tools/testing/selftests/block \
 		OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p') ;;
+race | bench)
+	tests=$GUEST ;;
 userland)
 	tests=$(find "$USERLAND/tests" -type f -printf '%f\n' | sort) ;;
 esac

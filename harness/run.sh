@@ -32,16 +32,11 @@ series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
 case $GUEST in
-kselftest) ;;
+kselftest | race | bench) ;;
 userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
 *) die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
 esac
-for name in TIMEOUT BOOT_TIMEOUT REPEAT; do
-	eval "value=\${$name:-1}"
-	case $value in
-	*[!0-9]* | 0) die usage "$name='$value' is no number above 0" ;;
-	esac
-done
+above_zero TIMEOUT BOOT_TIMEOUT REPEAT
 if [ -n "${WORKTREE:-}" ]; then
 	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
 	WORKTREE=$(cd "$WORKTREE" && pwd)
@@ -53,24 +48,26 @@ fi
 
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
-for name in BASE KSRC VARIANT GUEST WORKTREE DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES; do
+for name in BASE KSRC VARIANT GUEST WORKTREE DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
+	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT; do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in
-	VARIANT=series | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
+	WAY=all | VARIANT=series | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
+	VARIANT=base) [ "${GOAL:-}" = race ] || repeat="$repeat VARIANT=base" ;;
 	*)	repeat="$repeat $name='$value'" ;;
 	esac
 done
 
 if [ -z "${OUT:-}" ]; then
-	OUT=$TOP/out/$(date +%Y%m%d-%H%M%S)-$$
+	OUT=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$
 	mkdir -p "$OUT" 2>/dev/null || die disk "cannot make $OUT"
-	ln -sfn "${OUT##*/}" "$TOP/out/last"
-	# The twenty newest stay.
-	find "$TOP/out" -mindepth 1 -maxdepth 1 -type d -name '2*-*-*' | sort -r | tail -n +21 | xargs -r rm -rf
+	ln -sfn "${OUT##*/}" "$RESULTS/last"
+	prune_out
 fi
 mkdir -p "$OUT"
 : >"$OUT/times"
+[ -z "${WORKTREE:-}" ] || echo "$BASE" >"$OUT/base"
 export OUT VARIANT
 
 finish() {

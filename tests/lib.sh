@@ -9,7 +9,8 @@ T=$(mktemp -d)
 trap 'rm -rf "$T"' EXIT
 trap 'exit 130' INT TERM HUP
 unset BASE KSRC TEST REPEAT DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V OUT VARIANT GUEST \
-	WORKTREE DISKSEQ_CYCLES SOURCES CONFIG HOOK SHELL_ONLY MAKEFLAGS
+	WORKTREE DISKSEQ_CYCLES SOURCES CONFIG HOOK SHELL_ONLY MAKEFLAGS \
+	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT PROGRAM
 number=0
 
 ok() {
@@ -118,7 +119,7 @@ fake_world() {
 	mkdir -p "$PATCHES/v5.14"
 	fake_kernel "$T/ksrc"
 	fake_patch 1 block/genhd.c two TWO
-	export OUT="$T/out"
+	export OUT="$T/out" RESULTS="$T/results"
 }
 
 # fake_qemu NAME [hang|STATUS]: QEMU that leaves what tests/canned/NAME holds

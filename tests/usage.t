@@ -29,5 +29,5 @@ check "they are" grep -q 'scsi-cd,id=scsi-cd.*floppy,id=floppy' "$T/out/commands
 # All that make adds is that it exits 2.
 make -C "$TESTS/.." run BASE=v9.99 >"$T/said" 2>&1
 said "make says the status that the stage had" 'Error 2'
-check "make help names every command" sh -c 'make -C "$1" help >"$2" && for c in run check lint shell fetch tree export clean; do grep -q "make $c " "$2" || exit 1; done' sh "$TESTS/.." "$T/help"
+check "make help names every command" sh -c 'make -C "$1" help >"$2" && for c in run race bench check lint shell fetch tree export clean; do grep -q "make $c " "$2" || exit 1; done' sh "$TESTS/.." "$T/help"
 finish

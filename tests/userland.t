@@ -22,6 +22,7 @@ echo fstrim.timer >"$USERLAND/masked"
 echo CONFIG_OF_USERLAND=y >"$USERLAND/kernel.config"
 echo hello >"$USERLAND/overlay/etc/hello"
 echo 'int main(void) { return 0; }' >"$USERLAND/guest/diskseq.c"
+echo 'int main(void) { return 0; }' >"$USERLAND/example/diskseq-wait.c"
 : >"$USERLAND/tests/one"
 
 cat >"$T/bin/apt-get" <<'END'

@@ -1,0 +1,59 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# make bench: what is refused, what its table says, and that a run that does not
+# come to its end leaves the last results whole.
+. "$(dirname "$0")/lib.sh"
+unset ROUNDS ITEM PROGRAM SMP ICOUNT SIZES
+fake_world
+fake_qemu bench
+unset OUT
+cp "$TESTS/../tools/testing/selftests/block/diskseq.h" "$T/ksrc/tools/testing/selftests/block/"
+
+export BENCH="$TESTS/../bench"
+bench=$HARNESS/bench.sh
+out=$RESULTS
+
+dies "no such item" usage "no item is named 'getdisk' \(there are: getdiskseq getsize64 " "$bench" ITEM='get*,getdisk'
+dies "zero rounds" usage "ROUNDS='0' is no number above 0" "$bench" ROUNDS=0
+dies "too many rounds" usage "ROUNDS='101' is more than 100" "$bench" ROUNDS=101
+dies "rounds that are no number" usage "ROUNDS='some' is no number" "$bench" ROUNDS=some
+dies "an unknown BASE" usage "unknown BASE 'v9.99'" "$bench" BASE=v9.99
+dies "a word that is no variable" usage "'bench' is not NAME=VALUE" "$bench" bench
+printf 'v5.14\t5.14\ttarball\thttp://127.0.0.1:9/linux-5.14.tar.xz\t0\n' >"$T/sources"
+dies "a work tree of no base" usage "is none of the bases" "$bench" WORKTREE="$T"
+dies "a base that cannot be had" source "no source for v5.14: " env SOURCES="$T/sources" "$bench" BASE=v5.14
+check "none of these is a result" test ! -e "$out/bench"
+
+check "a run" "$bench" KSRC="$T/ksrc" ITEM='get*,roget' ROUNDS=1
+check "out/bench is its folder" test -s "$out/bench/bench.txt"
+last=$(readlink "$out/bench")
+# row WHAT: the line of the table of instructions
+row() {
+	awk -v what="$1" '/^instructions/ { on = 1 } !NF { on = on && !n++ } on && index($0, what)' \
+		"$out/bench/bench.txt"
+}
+check "the median is compared with the cheaper ioctl" \
+	sh -c 'echo "$1" | grep -E "330 +1.100 +1.05 missed$"' sh "$(row BLKGETDISKSEQ)"
+check "other items with the unpatched kernel" \
+	sh -c 'echo "$1" | grep -E " 310 +310 +1.000"' sh "$(row BLKGETSIZE64)"
+check "each kernel's guest counted instructions" \
+	grep -q -e '-smp 1 .*ICOUNT=1.* -icount' "$out/bench/base-instructions-1/commands" "$out/bench/series-instructions-1/commands"
+
+fake_qemu truncated
+dies "a guest that dies" truncated "went away during" "$bench" ITEM=roget ROUNDS=1
+said "says that there are earlier results" "the last results stay in out/bench"
+check "and leaves them" test "$(readlink "$out/bench")" = "$last"
+
+rm "$out/last"
+fake_qemu bench hang
+setsid "$bench" ITEM=roget ROUNDS=1 >"$T/stopped" 2>&1 &
+while ! grep -qs TAP "$out/last/base-instructions-1/results.tap"; do
+	sleep 0.1
+done
+kill -s INT -- "-$!" 2>/dev/null
+kill -s TERM -- "-$!" 2>/dev/null
+wait "$!"
+check "an interrupted run exits so" test "$?" = 130
+check "it says one line" sh -c '[ "$(grep -c "^diskseq: " "$1")" = 1 ] && grep -q "stopped; the last results stay" "$1"' sh "$T/stopped"
+check "and leaves the last results" test "$(readlink "$out/bench")" = "$last"
+finish

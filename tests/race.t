@@ -1,0 +1,82 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# make race: what it refuses, and that the last results stay until there are new
+# ones. With a fake kernel and a fake QEMU.
+. "$(dirname "$0")/lib.sh"
+sh -c '. "$1/lib.sh"; need gnuplot gnuplot-nox' "$HARNESS/lib.sh" "$HARNESS" >&2
+fake_world
+unset OUT
+race=$HARNESS/race.sh
+
+same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
+sum() { find -L "$RESULTS/race" -type f -exec sha256sum {} + | sort | sha256sum; }
+
+# bench/race.c wants the series' selftests.
+export BENCH="$T/bench"
+cp -r "$TESTS/../bench" "$BENCH"
+echo 'int main(void) { return 0; }' >"$BENCH/race.c"
+
+dies "an unknown WAY" usage "unknown WAY 'luck' \(there are: all name diskseq\)" "$race" WAY=luck
+for name in ATTACHES PROCESSES LOOPS BUFFER LIMIT; do
+	dies "no $name" usage "$name='0' is no number above 0" "$race" $name=0
+	dies "a $name that is no number" usage "$name='many' is no number above 0" "$race" $name=many
+done
+dies "more PROCESSES than fit" usage "PROCESSES='201' is more than 200" "$race" PROCESSES=201
+dies "far more ATTACHES than fit" usage "is more than 10000000" "$race" ATTACHES=99999999999999999999
+dies "an unknown BASE" usage "unknown BASE 'v9.99'" "$race" BASE=v9.99
+dies "a word that is no variable" usage "'race' is not NAME=VALUE" "$race" race
+check "nothing was begun" test ! -e "$RESULTS"
+
+printf 'v5.14\t5.14\ttarball\thttp://127.0.0.1:9/linux-5.14.tar.xz\t0\n' >"$T/sources"
+dies "a base that cannot be had" source "no source for v5.14" env SOURCES="$T/sources" "$race" BASE=v5.14
+said "it says that there are no results yet" 'there are no earlier results'
+
+fake_qemu race
+check "a race" "$race" KSRC="$T/ksrc" ATTACHES=100
+said "there is a table" '^unpatched name +8 +4 +1 +0 +13'
+said "and who goes by the number is never wrong" '^patched +diskseq +0 +0 +0 +0 +12 +7 +5 '
+check "the figures, table and picture are in out/race" sh -c 'for f in race.txt race.tsv race.svg quantiles.tsv; do [ -s "$1/race/$f" ] || exit 1; done' sh "$RESULTS"
+check "the picture is one" grep -q '</svg>' "$RESULTS/race/race.svg"
+check "each leg has the same program" same "$(find -L "$RESULTS/race" -path '*/bench/race' -exec sha256sum {} + | cut -d' ' -f1 | uniq | wc -l)" 1
+check "each leg knows its way" same "$(grep -oh 'RACE_WAY=[a-z]*' "$RESULTS"/race/*/commands | sort | uniq -c | tr -s ' \n' ' ')" " 1 RACE_WAY=diskseq 2 RACE_WAY=name "
+check "and how much to do" grep -q ' ATTACHES=100 ' "$RESULTS/race/series-diskseq/commands"
+before=$(sum)
+
+dies "a base that cannot be had, later" usage "unknown BASE" "$race" BASE=v9.99
+fake_qemu race-tame
+dies "a load that provokes nothing" control "the load proves nothing" "$race" BASE=v5.14 ATTACHES=100
+said "it says where the last results are" 'the last results stay in out/race'
+check "and they are whole" same "$before" "$(sum)"
+fake_qemu truncated
+dies "a guest that goes away" truncated "the guest went away" "$race" BASE=v5.14
+check "the last results are whole" same "$before" "$(sum)"
+fake_qemu pass
+dies "a guest that says no figures" truncated "the guest said no figures" "$race" BASE=v5.14
+check "the last results are still whole" same "$before" "$(sum)"
+
+# Interrupted while a guest runs
+fake_qemu race hang
+rm "$RESULTS/last"
+setsid "$race" BASE=v5.14 >"$T/stopped" 2>&1 &
+pid=$!
+n=0
+until [ -s "$RESULTS/last/series-diskseq/console.log" ] || [ $n = 100 ]; do
+	n=$((n + 1))
+	sleep 0.1
+done
+kill -s TERM -- "-$pid"
+status=0
+wait "$pid" || status=$?
+check "interrupted: its status" same "$status" 130
+check "interrupted: one line says so" same "$(grep '^diskseq: ' "$T/stopped")" \
+	"diskseq: stopped; the last results stay in out/race"
+check "interrupted: they are whole" same "$before" "$(sum)"
+# The fake QEMU sleeps for 60 s.
+check "interrupted: QEMU is gone" sh -c '
+	for _ in 1 2 3 4 5 6 7 8 9 10; do pgrep -s "$1" -fx "sleep 60" || exit 0; sleep 0.2; done; exit 1' sh "$pid"
+
+# By one way only
+fake_qemu race
+check "only by diskseq" "$race" BASE=v5.14 WAY=diskseq
+check "has one line" same "$(wc -l <"$RESULTS/race/race.tsv")" 1
+finish
