@@ -29,6 +29,8 @@ unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES GNUMAKEFLAGS
 scratch=
 child=
 cleanup() {
+	# Once: a second Ctrl-C must not stop the cleaning up.
+	trap '' INT TERM HUP
 	[ -z "$child" ] || kill "$child" 2>/dev/null || :
 	[ -z "$scratch" ] || rm -rf "$scratch"
 }
@@ -103,7 +105,9 @@ prune_out() {
 make_scratch() {
 	mkdir -p "$CACHE/tmp" 2>/dev/null || die disk "cannot make $CACHE/tmp"
 	find "$CACHE/tmp" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
-	scratch=$(mktemp -d "$CACHE/tmp/XXXXXX")
+	# The name first: of a mktemp that is killed the directory would stay.
+	scratch=$(mktemp -u "$CACHE/tmp/XXXXXX")
+	mkdir -m 700 "$scratch"
 }
 
 # lock FD NAME: one at a time; the lock ends with the process

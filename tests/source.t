@@ -67,7 +67,7 @@ printf '#!/bin/sh\nmkdir -p "$2/half"; sleep 3; exec /bin/tar "$@"\n' >"$T/bin/t
 chmod +x "$T/bin/tar"
 env KSRC="$T/ksrc" PATH="$T/bin:$PATH" setsid "$fetch" >"$T/said" 2>&1 &
 sleep 1
-kill -TERM -- "-$!" 2>/dev/null || kill -TERM "$!"
+kill -s TERM -- "-$!"
 wait "$!" 2>/dev/null || :
 check "stopped while copying: nothing is left half-made" left_nothing
 check "and the next one works" env KSRC="$T/ksrc" "$fetch"

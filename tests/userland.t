@@ -114,7 +114,7 @@ for _ in $(seq 100); do
 	[ "$(made)" = 4 ] && break
 	sleep 0.1
 done
-kill -TERM "-$slow"
+kill -s TERM -- "-$slow"
 wait "$slow" || :
 check "stopped: nothing half made is in the cache" same "$(count_images)" "$before"
 check "stopped: no temporary directory stays" same "$(find "$T/cache/diskseq/tmp" -mindepth 1)" ""
