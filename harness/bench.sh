@@ -3,7 +3,8 @@
 # What the number costs: bench/bench.c on the unpatched and on the patched kernel
 # of one base, in turn, ROUNDS times: counting instructions on one processor, and
 # by the clock on 2, 4 and 8. Leaves a table (bench.txt, and bench.rst for the
-# documentation) and the figures of each guest (bench.tsv) in out/<run>/; out/bench is the last run that came to its end.
+# documentation) and the figures of each guest (bench.tsv) in out/<run>/;
+# out/bench is the last run that came to its end.
 # Usage: harness/bench.sh [NAME=VALUE...], with the variables of "make help".
 
 for word; do

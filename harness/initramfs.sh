@@ -1,10 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Packs init and the installed selftests, or the program that stands in for them,
-# into $OUT/initramfs.cpio. The kernel's
-# own gen_init_cpio writes it from a list, so nobody has to be root for
-# /dev/console. WITH_SHELL=1 adds busybox; harness/programs names what else of
-# Debian's there is.
+# into $OUT/initramfs.cpio. The kernel's own gen_init_cpio writes it from a list,
+# so nobody has to be root for /dev/console. WITH_SHELL=1 adds busybox;
+# harness/programs names what else of Debian's there is.
 
 . "$(dirname "$0")/lib.sh"
 
