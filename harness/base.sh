@@ -30,6 +30,13 @@ base_of() {
 		 index(version, $2 "-rc") == 1) { print $1; exit }' "$SOURCES"
 }
 
+# BASE is the one of WORKTREE from now on.
+worktree_base() {
+	BASE=$(base_of "$(kernel_version "$WORKTREE")")
+	[ -n "$BASE" ] || die usage "WORKTREE=$WORKTREE is none of the bases ($(bases))"
+	export BASE
+}
+
 known_base() {
 	[ -n "$(base_field "$1" 1)" ] ||
 		die usage "unknown BASE '$1' (there are: $(bases))"

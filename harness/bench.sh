@@ -7,17 +7,7 @@
 # out/bench is the last run that came to its end.
 # Usage: harness/bench.sh [NAME=VALUE...], with the variables of "make help".
 
-for word; do
-	case $word in
-	[A-Z]*=*) export "${word?}" ;;
-	*) set -- --bad "$word" && break ;;
-	esac
-done
-
-. "$(dirname "$0")/lib.sh"
-. "$HARNESS/base.sh"
-
-[ "${1:-}" != --bad ] || die usage "'$2' is not NAME=VALUE (see make help)"
+. "$(dirname "$0")/args.sh"
 
 GOALS=$BENCH/goals
 ROUNDS=${ROUNDS:-2}
@@ -25,11 +15,7 @@ above_zero ROUNDS
 at_most 100 ROUNDS
 [ -z "${BASE:-}" ] || known_base "$BASE"
 # The unpatched kernel is that of the work tree's base.
-if [ -n "${WORKTREE:-}" ]; then
-	BASE=$(base_of "$(kernel_version "$WORKTREE")")
-	[ -n "$BASE" ] || die usage "WORKTREE=$WORKTREE is none of the bases ($(bases))"
-	export BASE
-fi
+[ -z "${WORKTREE:-}" ] || worktree_base
 
 # Kinds of processors that the items want that PATTERN[,PATTERN...] names
 kinds() {

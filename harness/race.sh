@@ -6,17 +6,7 @@
 # out/race is the last run that came to its end.
 # Usage: harness/race.sh [NAME=VALUE...], with the variables of "make help".
 
-for word; do
-	case $word in
-	[A-Z]*=*) export "${word?}" ;;
-	*) set -- --bad "$word" && break ;;
-	esac
-done
-
-. "$(dirname "$0")/lib.sh"
-. "$HARNESS/base.sh"
-
-[ "${1:-}" != --bad ] || die usage "'$2' is not NAME=VALUE (see make help)"
+. "$(dirname "$0")/args.sh"
 
 WAY=${WAY:-all}
 ATTACHES=${ATTACHES:-4000}

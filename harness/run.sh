@@ -4,17 +4,7 @@
 # Usage: harness/run.sh [NAME=VALUE...], with the variables of "make help".
 # The exit status is one of harness/status.
 
-for word; do
-	case $word in
-	[A-Z]*=*) export "${word?}" ;;
-	*) set -- --bad "$word" && break ;;
-	esac
-done
-
-. "$(dirname "$0")/lib.sh"
-. "$HARNESS/base.sh"
-
-[ "${1:-}" != --bad ] || die usage "'$2' is not NAME=VALUE (see make help)"
+. "$(dirname "$0")/args.sh"
 
 # Everything that can be seen to be wrong is said before anything long begins.
 [ -z "${BASE:-}" ] || known_base "$BASE"
@@ -40,9 +30,8 @@ above_zero TIMEOUT BOOT_TIMEOUT REPEAT
 if [ -n "${WORKTREE:-}" ]; then
 	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
 	WORKTREE=$(cd "$WORKTREE" && pwd)
-	BASE=$(base_of "$(kernel_version "$WORKTREE")")
-	[ -n "$BASE" ] || die usage "WORKTREE=$WORKTREE is none of the bases ($(bases))"
-	export WORKTREE BASE
+	export WORKTREE
+	worktree_base
 fi
 [ "$(uname -m)" = x86_64 ] || die usage "this runs on x86_64 only, not on $(uname -m)"
 
