@@ -9,10 +9,9 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <scsi/sg.h>
 
 #include "../kselftest_harness.h"
-#include "diskseq.h"
+#include "diskseq_disk.h"
 
 #define NR_LOOPS	32
 #define NR_READERS	2	/* of each kind */
@@ -642,29 +641,14 @@ FIXTURE(removable)
 	struct drive d;
 };
 
-/* Attribute of the disk; of the SCSI device if below device/ */
-static void disk_path(char path[static 128], const char *disk, const char *attr)
-{
-	snprintf(path, 128, "/sys/block/%s/%s", disk, attr);
-}
-
-/* How many commands it was given: a poll is one at least. */
-static long commands(const char *disk)
-{
-	char path[128], buf[32];
-
-	disk_path(path, disk, "device/iorequest_cnt");
-	return read_text(path, buf, sizeof(buf)) ? -1 : strtol(buf, NULL, 16);
-}
-
 static int wait_for_polls(const char *disk, int nr)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
-	long first = commands(disk);
+	long first = disk_commands(disk);
 
 	if (first < 0)
 		return -ENOENT;
-	while (commands(disk) < first + nr) {
+	while (disk_commands(disk) < first + nr) {
 		if (now_ms() > deadline)
 			return -ETIMEDOUT;
 		nap();
@@ -672,41 +656,12 @@ static int wait_for_polls(const char *disk, int nr)
 	return 0;
 }
 
-/* The next one is new only to a kernel that was asked after the last one. */
-static int reopen(const char *disk)
-{
-	int fd = open_disk(disk, O_RDONLY | O_NONBLOCK);
-
-	if (fd < 0)
-		return fd;
-	close(fd);
-	return 0;
-}
-
-static int send_command(int fd, const unsigned char *cdb, unsigned char len)
-{
-	unsigned char sense[32] = {};
-	struct sg_io_hdr hdr = {
-		.interface_id = 'S',
-		.dxfer_direction = SG_DXFER_NONE,
-		.cmdp = (unsigned char *)cdb,
-		.cmd_len = len,
-		.sbp = sense,
-		.mx_sb_len = sizeof(sense),
-		.timeout = PATIENCE_MS,
-	};
-
-	if (ioctl(fd, SG_IO, &hdr))
-		return -errno;
-	return hdr.status || hdr.host_status ? -EIO : 0;
-}
-
 /* WRITE BUFFER with new microcode: the next command gets a unit attention */
 static int trigger_attention(int fd)
 {
 	static const unsigned char cdb[10] = { 0x3b, 0x05 };
 
-	return send_command(fd, cdb, sizeof(cdb));
+	return disk_command(fd, cdb, sizeof(cdb), NULL);
 }
 
 static int start_stop(int fd, bool start)
@@ -714,7 +669,7 @@ static int start_stop(int fd, bool start)
 	/* at once: the command is over before the motor runs */
 	unsigned char cdb[6] = { 0x1b, 0x01, [4] = start };
 
-	return send_command(fd, cdb, sizeof(cdb));
+	return disk_command(fd, cdb, sizeof(cdb), NULL);
 }
 
 /* Every second command ends with an aborted transport, even if it is a poll. */
@@ -847,7 +802,7 @@ FIXTURE_SETUP(removable)
 
 	/* a new drive has things to say of its own */
 	do {
-		ASSERT_EQ(0, reopen(d->name));
+		ASSERT_EQ(0, disk_look(d->name));
 		before = after;
 		ASSERT_EQ(0, wait_for_polls(d->name, 3));
 		ASSERT_EQ(0, diskseq_sysfs(d->name, &after));
@@ -860,7 +815,7 @@ FIXTURE_SETUP(removable)
 	 */
 	ASSERT_EQ(0, trigger_attention(d->fd));
 	ASSERT_EQ(1, wait_for_attention(d));
-	ASSERT_EQ(0, reopen(d->name));
+	ASSERT_EQ(0, disk_look(d->name));
 	ASSERT_LE(0, count_changes(d, &before, &decreases));
 }
 
@@ -893,17 +848,17 @@ TEST_F(removable, polls_without_change_draw_nothing)
 	/* nor is a stopped motor another medium, "not ready" as it says */
 	ASSERT_EQ(0, start_stop(d->fd, false));
 	ASSERT_EQ(0, wait_for_polls(d->name, 5));
-	EXPECT_EQ(0, reopen(d->name));
+	EXPECT_EQ(0, disk_look(d->name));
 	ASSERT_EQ(0, wait_for_polls(d->name, 5));
 	ASSERT_EQ(0, start_stop(d->fd, true));
 	ASSERT_EQ(0, wait_for_polls(d->name, 5));
-	EXPECT_EQ(0, reopen(d->name));
+	EXPECT_EQ(0, disk_look(d->name));
 	/* nor a drive that fails now and then */
 	ASSERT_EQ(0, fail_commands(true));
 	ASSERT_EQ(0, wait_for_polls(d->name, 10));
 	ASSERT_EQ(0, fail_commands(false));
 	ASSERT_EQ(0, wait_for_polls(d->name, 5));
-	EXPECT_EQ(0, reopen(d->name));
+	EXPECT_EQ(0, disk_look(d->name));
 	EXPECT_EQ(0, count_changes(d, &last, &decreases));
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
 	EXPECT_EQ(before, after);
@@ -928,7 +883,7 @@ TEST_F(removable, polled_change_draws_once_and_announces_it)
 		ASSERT_EQ(0, diskseq_ioctl(d->fd, &by_ioctl));
 		EXPECT_GT(by_ioctl, before);
 		/* the same change, found again by who opens the disk */
-		ASSERT_EQ(0, reopen(d->name));
+		ASSERT_EQ(0, disk_look(d->name));
 		ASSERT_EQ(0, wait_for_polls(d->name, 2));
 		EXPECT_EQ(1, count_changes(d, &last, &decreases));
 		EXPECT_EQ(by_ioctl, last);
@@ -958,7 +913,7 @@ TEST_F(removable, medium_gone_and_back_has_a_new_number)
 			TH_LOG("removal %d not announced", i);
 		}
 		ASSERT_EQ(0, write_text(path, "running\n"));
-		ASSERT_EQ(0, reopen(d->name));
+		ASSERT_EQ(0, disk_look(d->name));
 		ASSERT_EQ(0, diskseq_ioctl(d->fd, &by_ioctl));
 		EXPECT_GT(by_ioctl, before);
 		ASSERT_EQ(0, wait_for_polls(d->name, 2));
@@ -1003,7 +958,7 @@ TEST_F(removable, medium_that_comes_and_goes_draws_once_until_opened)
 	EXPECT_EQ(0, uevent_unaccounted(d->nl, &d->log, before, after));
 
 	/* the next one, after somebody has looked, is news again */
-	ASSERT_EQ(0, reopen(d->name));
+	ASSERT_EQ(0, disk_look(d->name));
 	ASSERT_LE(0, count_changes(d, &last, &decreases));
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
 	ASSERT_EQ(0, trigger_attention(d->fd));
@@ -1086,7 +1041,7 @@ TEST_F(removable, change_found_by_poll_or_open_draws_once)
 		 * the new medium can swallow the drive's next attention.
 		 */
 		pthread_rwlock_wrlock(&pause);
-		ret = reopen(d->name);
+		ret = disk_look(d->name);
 		if (!ret)
 			ret = diskseq_ioctl(d->fd, &before);
 		if (!ret)

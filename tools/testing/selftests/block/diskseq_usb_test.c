@@ -10,7 +10,7 @@
 #include <scsi/scsi_ioctl.h>
 
 #include "../kselftest_harness.h"
-#include "diskseq_drive.h"
+#include "diskseq_disk.h"
 #include "diskseq_table.h"
 
 #define GADGETS		"/sys/kernel/config/usb_gadget"
