@@ -17,17 +17,17 @@ at_most 100 ROUNDS
 # The unpatched kernel is that of the work tree's base.
 [ -z "${WORKTREE:-}" ] || worktree_base
 
-# Kinds of processors that the items want that PATTERN[,PATTERN...] names
-kinds() {
+# The items that PATTERN[,PATTERN...] names
+named() {
 	set -f
 	for pattern in $(echo "$1" | tr , ' '); do
 		found=
-		while IFS='	' read -r item kind _; do
+		while IFS='	' read -r item _; do
 			# shellcheck disable=SC2254 # it is a pattern
 			case $item in
 			\#* | '') ;;
 			$pattern)
-				echo "$kind"
+				echo "$item"
 				found=1 ;;
 			esac
 		done <"$GOALS"
@@ -36,7 +36,18 @@ kinds() {
 	done
 	set +f
 }
-kinds=$(kinds "${ITEM:-*}")
+
+# What the items are compared with is measured, too; on the unpatched kernel
+# there may be nothing else to measure.
+with_compared() {
+	echo "$1"
+	echo "$1" | sed -n 's/-many$//p'
+	! echo "$1" | grep -q '^getdiskseq' || printf 'getsize64\nroget\n'
+}
+
+items=$(named "${ITEM:-*}")
+kinds=$(echo "$items" | awk -F '\t' 'NR == FNR { kind[$1] = $2; next } { print kind[$1] }' "$GOALS" -)
+[ -z "${ITEM:-}" ] || ITEM=$(with_compared "$items" | paste -s -d , -)
 
 . "$HARNESS/legs.sh"
 need python3 python3

@@ -38,6 +38,11 @@ check "other items with the unpatched kernel" \
 	sh -c 'echo "$1" | grep -E " 310 +310 +1.000"' sh "$(row BLKGETSIZE64)"
 check "each kernel's guest counted instructions" \
 	grep -q -e '-smp 1 .*ICOUNT=1.* -icount' "$out/bench/base-instructions-1/commands" "$out/bench/series-instructions-1/commands"
+check "an ioctl alone is asked for" "$bench" ITEM=getdiskseq-many ROUNDS=1
+check "and measured with what it is compared with, on either kernel" \
+	sh -c 'grep -h -o "ITEM=[^ ]*" "$@" | sort | uniq -c | grep -qx " *2 ITEM=getdiskseq-many,getdiskseq,getsize64,roget"' sh \
+	"$out/bench/base-instructions-1/commands" "$out/bench/series-instructions-1/commands"
+last=$(readlink "$out/bench")
 
 fake_qemu truncated
 dies "a guest that dies" truncated "went away during" "$bench" ITEM=roget ROUNDS=1
