@@ -72,7 +72,8 @@ static int reuse(const char *image)
 		/* Somebody else may have been faster. */
 		if (!ioctl(fd, LOOP_CONFIGURE, &config)) {
 			attached++;
-			usleep(50000);
+			/* Long enough for udev to keep up with it. */
+			usleep(200000);
 			if (ioctl(fd, LOOP_CLR_FD, 0))
 				return fail("LOOP_CLR_FD");
 		} else if (errno != EBUSY) {

@@ -103,8 +103,11 @@ attach() {
 # udev_done: it has nothing to do now. Next to programs that lock disks udev 252
 # was seen to sit still with its queue not empty until settle's timeout, and to be
 # done at once when it was asked again, as each udevadm settle does when it begins.
+# After thousands of events it works for a minute or two; the limit is that which
+# it has itself for one event.
 udev_done() {
-	for _ in $(seq 30); do
+	udev_limit=$(($(date +%s) + 180 * ${SCALE:-1}))
+	while [ "$(date +%s)" -lt "$udev_limit" ]; do
 		udevadm settle --timeout=2 2>"$W/settle" && return
 	done
 	cat "$W/settle" >>"$W/unsettled"
