@@ -18,8 +18,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  and the patched kernel, sizes; a table in out/bench/bench.txt
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
-                 control (unpatched kernel) and the mutants; with DEBIAN=1 also
-                 make userland and its control
+                 control (unpatched kernel) and the mutants, and make userland
+                 with its control
   make lint      checkpatch, sparse, W=1, kernel-doc, get_abi, shellcheck, patches
                  and layout in step
   make prefixes  each prefix of BASE's series builds with options on and off, and
