@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An example: attach a file to a loop device and wait until udev is done with it,
- * or with a partition of it, by number. Build with -ludev; wants the rules that
- * are beside it.
+ * An example: attach a file to a loop device, read-only, and wait until udev is
+ * done with it, or with a partition of it, by number. Build with -ludev; wants the
+ * rules that are beside it.
  *
  *   diskseq-wait [-t] FILE [PARTITION]
  *
@@ -91,11 +91,16 @@ static int configure(int loop, int file, uint64_t *diskseq)
 	return ioctl(loop, BLKGETDISKSEQ, diskseq);
 }
 
-/* Somebody else may take the free device first. */
+/*
+ * Somebody else may take the free device first. It is attached to be read only:
+ * whenever a descriptor that may write to the disk is closed, udev has the kernel
+ * read the partition table once more, and the partitions go and come again.
+ * (flock() with LOCK_SH keeps udev from it for as long as one must be able to write.)
+ */
 static void attach(const char *path, struct wanted *w)
 {
 	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	int file = open(path, O_RDWR | O_CLOEXEC);
+	int file = open(path, O_RDONLY | O_CLOEXEC);
 	char node[64];
 	int loop, ret;
 
@@ -104,7 +109,7 @@ static void attach(const char *path, struct wanted *w)
 	do {
 		snprintf(w->disk, sizeof(w->disk), "loop%d", ioctl(control, LOOP_CTL_GET_FREE));
 		snprintf(node, sizeof(node), "/dev/%s", w->disk);
-		loop = open(node, O_RDWR | O_CLOEXEC);
+		loop = open(node, O_RDONLY | O_CLOEXEC);
 		if (loop < 0)
 			fail(node);
 		ret = configure(loop, file, &w->diskseq);
