@@ -1,21 +1,24 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Boots $OUT/bzImage in QEMU, with $OUT/initramfs.cpio or on $OUT/root.ext4. The
+# Boots $OUT/kernel in QEMU, with $OUT/initramfs.cpio or on $OUT/root.ext4. The
 # tests' TAP comes out by a port of its own into $OUT/results.tap, the console
 # into $OUT/console.log. SHELL_ONLY=1 gives a shell on this terminal instead.
 
 . "$(dirname "$0")/lib.sh"
+. "$HARNESS/arch.sh"
 
 : "${OUT:?}"
 
-need qemu-system-x86_64 qemu-system-x86
-QEMU=${QEMU:-qemu-system-x86_64}
+need "${arch_qemu% *}" "${arch_qemu#* }"
+QEMU=${QEMU:-${arch_qemu% *}}
 
 # KVM under a hypervisor that does not offer vmx or svm is there and slower than
 # none: ask for both. (The harness's tests look at other files.)
 kvm=${KVM_DEVICE:-/dev/kvm}
 case ${ACCEL:-} in
-'')	if [ ! -e "$kvm" ]; then
+'')	if [ "$arch_machine" != pc ]; then
+		accel=tcg why="$ARCH is not this machine's"
+	elif [ ! -e "$kvm" ]; then
 		accel=tcg why="there is no $kvm"
 	elif [ ! -r "$kvm" ] || [ ! -w "$kvm" ]; then
 		accel=tcg why="$kvm may not be opened"
@@ -26,7 +29,9 @@ case ${ACCEL:-} in
 	fi ;;
 tcg)	accel=tcg why="ACCEL=tcg" ;;
 kvm)	accel=kvm why="ACCEL=kvm"
-	if [ ! -r "$kvm" ] || [ ! -w "$kvm" ]; then
+	if [ "$arch_machine" != pc ]; then
+		die usage "ACCEL=kvm, but ARCH=$ARCH is not this machine's"
+	elif [ ! -r "$kvm" ] || [ ! -w "$kvm" ]; then
 		die qemu "ACCEL=kvm, but $kvm cannot be opened"
 	fi ;;
 *)	die usage "unknown ACCEL '$ACCEL' (there are: kvm tcg)" ;;
@@ -34,7 +39,7 @@ esac
 say "accelerator: $accel ($why)"
 case $accel in
 kvm)	cpu=host scale=1 ;;
-tcg)	cpu=max scale=2 ;;
+tcg)	cpu=$arch_cpu scale=2 ;;
 esac
 # Under emulation each byte of "rep movsb" is an instruction: copy by words there,
 # or nothing else is seen of a read.
@@ -42,7 +47,7 @@ esac
 [ -z "${DEBUG:-}" ] || scale=$((scale * 3))
 
 # Words without a dot that the kernel does not know become init's environment.
-append="console=ttyS0 panic=-1 oops=panic"
+append="console=$arch_console panic=-1 oops=panic"
 append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
 for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY \
@@ -63,11 +68,12 @@ userland)
 		-drive "file=$OUT/tests.tar,format=raw,if=virtio,readonly=on" ;;
 esac
 
-set -- "$QEMU" -machine pc -accel "$accel" -cpu "$cpu" -smp "${SMP:-2}" -nodefaults \
-	-display none -no-reboot "$@" -device virtio-serial-pci \
-	-kernel "$OUT/bzImage" -append "$append${APPEND:+ $APPEND}"
-# Only for tests that change media: a drive more takes a boot longer.
-if [ "$GUEST" = kselftest ] &&
+set -- "$QEMU" -machine "$arch_machine" -accel "$accel" -cpu "$cpu" -smp "${SMP:-2}" -nodefaults \
+	-display none -no-reboot "$@" -device virtio-serial \
+	-kernel "$OUT/kernel" -append "$append${APPEND:+ $APPEND}"
+# Only for tests that change media: a drive more takes a boot longer. They want
+# all the drives that a PC has.
+if [ "$GUEST" = kselftest ] && [ "$arch_machine" = pc ] &&
    { [ -n "${SHELL_ONLY:-}" ] ||
      grep -qsxE 'diskseq_(cdrom|stick|floppy)_test' "$OUT/tests"; }; then
 	. "$HARNESS/media.sh"
@@ -79,13 +85,18 @@ fi
 if [ -n "${SHELL_ONLY:-}" ]; then
 	tests=/kselftest
 	[ "$GUEST" = kselftest ] || tests=/run/diskseq/tests
+	[ "$ARCH" = x86_64 ] || die usage "a shell is there for x86_64 only, not for ARCH=$ARCH"
 	say "a shell in the guest: the tests are in $tests, 'exit' ends it, Ctrl-A X kills it"
 	"$@" -chardev stdio,id=console,mux=on,signal=off -serial chardev:console \
 		-mon chardev=console || die qemu "QEMU failed"
 	exit 0
 fi
 
-set -- "$@" -serial "file:$OUT/console.log" \
+case $ARCH in
+s390x)	set -- "$@" -chardev "file,id=console,path=$OUT/console.log" -device sclpconsole,chardev=console ;;
+*)	set -- "$@" -serial "file:$OUT/console.log" ;;
+esac
+set -- "$@" \
 	-chardev "file,id=tap,path=$OUT/results.tap" \
 	-device virtserialport,chardev=tap,name=diskseq.tap
 for word; do

@@ -5,6 +5,7 @@
 # file by the same relative path in each of them.
 
 . "$(dirname "$0")/lib.sh"
+. "$HARNESS/kbuild.sh"
 
 : "${TREE:?}" "${BUILD:?}" "${OUT:?}"
 
@@ -14,13 +15,13 @@
 kept=$BUILD/kept
 key=$({
 	cat "$TREE/.git/diskseq-stamp" 2>/dev/null || :
-	cat "$BUILD/.config" "$HARNESS/build.sh"
-	gcc --version
+	cat "$BUILD/.config" "$HARNESS/build.sh" "$HARNESS/kbuild.sh" "$HARNESS/arch.sh"
+	"${arch_cross}gcc" --version
 } | sha256sum | cut -d' ' -f1)
 
 put() {
-	cp "$1" "$OUT/bzImage" 2>"$OUT/copy.log" ||
-		die_log build "$OUT/copy.log" "cannot copy bzImage"
+	cp "$1" "$OUT/kernel" 2>"$OUT/copy.log" ||
+		die_log build "$OUT/copy.log" "cannot copy the kernel"
 }
 
 if [ -f "$TREE/.git/diskseq-stamp" ] && [ -f "$kept/$key" ]; then
@@ -29,24 +30,21 @@ if [ -f "$TREE/.git/diskseq-stamp" ] && [ -f "$kept/$key" ]; then
 	exit 0
 fi
 
+need_compiler
 need flex flex bison bison bc bc ccache ccache \
 	/usr/include/libelf.h libelf-dev
 room 1000 "$CACHE"
 
-# objtool's libsubcmd stops with gcc 12 (-Werror=use-after-free) in v5.14; this
-# reaches the tools' makefiles by the variable that they have for it.
-set -- O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' \
-	EXTRA_CFLAGS=-Wno-use-after-free LOCALVERSION= -j"$(nproc)" bzImage
-echo "make -C $TREE $*" >>"$OUT/commands"
-progress "kernel $BASE${DEBUG:+ $DEBUG}" "$OUT/build.log" kmake "$@" || {
+set -- -j"$(nproc)" "${arch_image% *}"
+progress "kernel $BASE $ARCH${DEBUG:+ $DEBUG}" "$OUT/build.log" kbuild "$@" || {
 	grep -m 3 -E '(error|Error):? ' "$OUT/build.log" | sed 's/^/    /' >&2
 	die_log build "$OUT/build.log" "the kernel does not build"
 }
-put "$BUILD/arch/x86/boot/bzImage"
+put "$BUILD/${arch_image#* }"
 [ -f "$TREE/.git/diskseq-stamp" ] || exit 0
 
 # The sixteen that were used last, some megabytes each.
 mkdir -p "$kept"
-cp "$OUT/bzImage" "$kept/.new"
+cp "$OUT/kernel" "$kept/.new"
 mv "$kept/.new" "$kept/$key"
 find "$kept" -type f -printf '%T@ %p\n' | sort -rn | tail -n +17 | cut -d' ' -f2- | xargs -r rm -f

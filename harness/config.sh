@@ -1,10 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Configures $TREE in $BUILD: allnoconfig, the fragments of harness/config, the
-# selftests' own config, that of the Debian guest where it is for that, and the
-# fragments that DEBUG names; then looks whether every symbol asked for took.
+# selftests' own config, that of the Debian guest where it is for that, what is
+# ARCH's own, and the fragments that DEBUG names; then looks whether every symbol
+# asked for took.
 
 . "$(dirname "$0")/lib.sh"
+. "$HARNESS/kbuild.sh"
 
 : "${TREE:?}" "${BUILD:?}"
 
@@ -12,6 +14,7 @@ set -- "$HARNESS/config/guest.config" "$HARNESS/config/block.config"
 selftest_config=$TREE/tools/testing/selftests/block/config
 [ ! -f "$selftest_config" ] || set -- "$@" "$selftest_config"
 [ "$GUEST" != userland ] || set -- "$@" "$USERLAND/kernel.config"
+set -- "$@" "$HARNESS/config/arch-$ARCH.config"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
 	set -- "$@" "$HARNESS/config/debug-$name.config"
 done
@@ -30,13 +33,13 @@ if [ -f "$TREE/.git/diskseq-stamp" ] && [ -f "$BUILD/.config" ] &&
 	exit 0
 fi
 
+need_compiler
 need flex flex bison bison bc bc ccache ccache \
 	/usr/include/libelf.h libelf-dev
 room 1200 "$CACHE"
 mkdir -p "$BUILD"
 rm -f "$wanted"
-kmake O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' \
-	KCONFIG_ALLCONFIG="$scratch/wanted" allnoconfig >"$OUT/config.log" 2>&1 ||
+kbuild KCONFIG_ALLCONFIG="$scratch/wanted" allnoconfig >"$OUT/config.log" 2>&1 ||
 	die_log config "$OUT/config.log" "kconfig failed"
 
 # The last fragment that speaks of a symbol is the one that counts.

@@ -3,6 +3,7 @@
 
 . "$(dirname "$0")/lib.sh"
 . "$HARNESS/base.sh"
+. "$HARNESS/arch.sh"
 
 cat <<END
 diskseq: a disk sequence number for Linux' block devices, and its tests
@@ -39,6 +40,7 @@ variables:
   REPEAT=N       each test N times
   ITEM=PATTERN   bench: only these items (several with commas; see bench/goals)
   ROUNDS=N       bench: each kernel N times, in turn (2)
+  ARCH=NAME      make run: the guest's architecture (x86_64), one of: $(arches)
   DEBUG=NAME     a debug kernel: $(find "$HARNESS/config" -name 'debug-*' | sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' ')
   WAY=NAME       make race: all (the default), name or diskseq
   ATTACHES=N PROCESSES=N LOOPS=N   make race: how often (4000; 100000 is the proof), by

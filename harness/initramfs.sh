@@ -6,6 +6,7 @@
 # harness/programs names what else of Debian's there is.
 
 . "$(dirname "$0")/lib.sh"
+. "$HARNESS/arch.sh"
 
 : "${BUILD:?}" "${OUT:?}"
 
@@ -14,7 +15,8 @@ race | bench) installed=$OUT/program ;;
 *) installed=$BUILD/selftests ;;
 esac
 
-gcc -static -O2 -Wall -Wextra -o "$OUT/init" "$HARNESS/init.c" >"$OUT/init.log" 2>&1 ||
+# shellcheck disable=SC2086 # words
+$arch_cc -static -O2 -Wall -Wextra -o "$OUT/init" "$HARNESS/init.c" >"$OUT/init.log" 2>&1 ||
 	die_log build "$OUT/init.log" "harness/init.c does not build"
 
 # Its package would replace the busybox of the machine, so it is only unpacked.
@@ -30,8 +32,10 @@ busybox() {
 	mv "$scratch/bin/busybox" "$busybox"
 }
 
-# "PATH PACKAGE" of those programs that this kernel is of use to
+# "PATH PACKAGE" of those programs that this kernel is of use to: this machine's
+# own, which no other architecture runs
 wanted_programs() {
+	[ "$ARCH" = x86_64 ] || return 0
 	awk 'NR == FNR { set[$0] = 1; next }
 		!/^#/ && NF && ($3 "=y") in set { print $1, $2 }' \
 		"$BUILD/.config" "$HARNESS/programs"

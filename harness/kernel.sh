@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Makes the kernel of BASE, VARIANT and DEBUG and what the guest is to run, and
+# Makes the kernel of BASE, VARIANT, ARCH and DEBUG and what the guest is to run, and
 # puts them into $OUT. The cache is locked meanwhile, not while a guest runs.
 
 . "$(dirname "$0")/lib.sh"
@@ -10,6 +10,7 @@
 TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
 BUILD=$TREE/build
 [ "$GUEST" != userland ] || BUILD=$BUILD-$GUEST
+[ "$ARCH" = x86_64 ] || BUILD=$BUILD-$ARCH
 BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
 export TREE BUILD
 

@@ -20,7 +20,9 @@ VARIANT=${VARIANT:-series}
 # Which guest: "kselftest", the fast one, or "userland", a Debian. "race"
 # and "bench" are the fast one with a program of bench/ in place of the selftests.
 GUEST=${GUEST:-kselftest}
-export HARNESS TOP CACHE PATCHES SOURCES USERLAND BENCH RESULTS VARIANT GUEST
+# The architecture of the guest (arch.sh)
+ARCH=${ARCH:-x86_64}
+export HARNESS TOP CACHE PATCHES SOURCES USERLAND BENCH RESULTS VARIANT GUEST ARCH
 
 # make hands its own variables and flags down; the kernel's make must not see
 # those of ours.
@@ -170,7 +172,7 @@ install_now() {
 	# The names are words: no quotes.
 	# shellcheck disable=SC2086
 	$need_root env DEBIAN_FRONTEND=noninteractive apt-get \
-		-o DPkg::Lock::Timeout=300 install -y --no-install-recommends $need_packages
+		-o DPkg::Lock::Timeout=300 install -y --no-remove --no-install-recommends $need_packages
 }
 
 # progress LABEL LOG COMMAND...: runs it into LOG, and shows that it goes on.

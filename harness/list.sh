@@ -5,6 +5,7 @@
 # names none.
 
 . "$(dirname "$0")/lib.sh"
+. "$HARNESS/kbuild.sh"
 
 : "${TREE:?}"
 
@@ -12,8 +13,10 @@ case $GUEST in
 kselftest)
 	[ -d "$TREE/tools/testing/selftests/block" ] ||
 		die nothing "there are no selftests in $TREE/tools/testing/selftests/block"
+	# Which there are depends on what the compiler can build.
+	need_compiler
 	tests=$(kmake -s --no-print-directory -C tools/testing/selftests/block \
-		OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p') ;;
+		CC="$arch_cc -static" OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p') ;;
 race | bench)
 	tests=$GUEST ;;
 userland)

@@ -9,6 +9,7 @@
 
 . "$(dirname "$0")/lib.sh"
 . "$HARNESS/base.sh"
+. "$HARNESS/kbuild.sh"
 . "$HARNESS/repo.sh"
 
 BASE=${BASE:-$(bases | cut -d' ' -f1)}
@@ -57,15 +58,14 @@ compile() {
 		done
 		# shellcheck disable=SC2086 # words
 		"$TREE/scripts/config" --file "$BUILD/.config" $changes
-		kmake O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' olddefconfig >"$OUT/$name.log" 2>&1 ||
+		kbuild olddefconfig >"$OUT/$name.log" 2>&1 ||
 			die_log config "$OUT/$name.log" "kconfig failed with $name"
 	fi
 	while [ "$1" != -- ]; do
 		shift
 	done
 	shift
-	kmake O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' EXTRA_CFLAGS=-Wno-use-after-free \
-		LOCALVERSION= -j"$(nproc)" "$@" >"$OUT/$name.log" 2>&1 ||
+	kbuild -j"$(nproc)" "$@" >"$OUT/$name.log" 2>&1 ||
 		die_log build "$OUT/$name.log" "prefix $n does not build with $name"
 	[ -z "$(warned "$OUT/$name.log")" ] ||
 		die build "prefix $n warns with $name: $(warned "$OUT/$name.log" | head -n 1)"
@@ -116,7 +116,7 @@ while [ "$n" -lt "$total" ]; do
 		tail -n 30 "$OUT/run.log"
 		die failed "prefix $n does not pass (log: $OUT/run.log)"
 	}
-	rm -f "$OUT/initramfs.cpio" "$OUT/bzImage"
+	rm -f "$OUT/initramfs.cpio" "$OUT/kernel"
 	say "ok      $BASE: prefix $n of $total builds with each option, $passes"
 done
 say "$((total - from + 1)) passed, 0 failed"

@@ -57,7 +57,9 @@ sed -n 's/^fail	\([^	]*\)	/  failed:  \1: /p' "$OUT/results"
 sed 's/^\([^	]*\)	/  kernel report during \1: /' "$OUT/reports"
 races=$(($(grep -c 'BUG: KCSAN: ' "$OUT/console.log" || :) - $(grep -c 'BUG: KCSAN: ' "$OUT/reports" || :)))
 [ "$races" = 0 ] || say "  $races data races in code that the series does not touch: not counted"
-say "$BASE ${WORKTREE:-$VARIANT}${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
+arch=
+[ "$ARCH" = x86_64 ] || arch=" $ARCH"
+say "$BASE ${WORKTREE:-$VARIANT}$arch${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
 
 [ ! -s "$OUT/reports" ] ||
 	die oops "the kernel reported a bug during $(cut -f1 "$OUT/reports" | sort -u | tr '\n' ' ')(see console.log)"

@@ -5,6 +5,7 @@
 # The exit status is one of harness/status.
 
 . "$(dirname "$0")/args.sh"
+. "$HARNESS/arch.sh"
 
 # Everything that can be seen to be wrong is said before anything long begins.
 [ -z "${BASE:-}" ] || known_base "$BASE"
@@ -26,6 +27,8 @@ kselftest | race | bench) ;;
 userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
 *) die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
 esac
+[ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||
+	die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH"
 above_zero TIMEOUT BOOT_TIMEOUT REPEAT
 if [ -n "${WORKTREE:-}" ]; then
 	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
@@ -37,12 +40,12 @@ fi
 
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
-for name in BASE KSRC VARIANT GUEST WORKTREE DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
+for name in BASE KSRC VARIANT GUEST WORKTREE ARCH DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
 	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT; do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in
-	WAY=all | VARIANT=series | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
+	WAY=all | ARCH=x86_64 | VARIANT=series | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
 	VARIANT=base) [ "${GOAL:-}" = race ] || repeat="$repeat VARIANT=base" ;;
 	*)	repeat="$repeat $name='$value'" ;;
 	esac

@@ -4,11 +4,12 @@
 # $OUT/objects, and into $OUT/structs the size of what it makes larger.
 
 . "$(dirname "$0")/lib.sh"
+. "$HARNESS/kbuild.sh"
 
 : "${BASE:?}" "${TREE:?}" "${BUILD:?}" "${OUT:?}"
 
 mkdir -p "$OUT/objects"
-sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' "$PATCHES/$BASE"/0*.patch | sort -u >"$OUT/touched.objects"
+touched_objects >"$OUT/touched.objects"
 objects=
 while read -r path; do
 	[ ! -f "$BUILD/$path" ] || objects="$objects $path"
@@ -16,8 +17,7 @@ done <"$OUT/touched.objects"
 
 # What was built last need not be what booted: see build.sh.
 # shellcheck disable=SC2086 # a list
-kmake O="$BUILD" CC='ccache gcc' HOSTCC='ccache gcc' EXTRA_CFLAGS=-Wno-use-after-free \
-	LOCALVERSION= -j"$(nproc)" $objects >"$OUT/sizes.log" 2>&1 ||
+kbuild -j"$(nproc)" $objects >"$OUT/sizes.log" 2>&1 ||
 	die_log build "$OUT/sizes.log" "the objects do not build"
 for path in $objects; do
 	cp "$BUILD/$path" "$OUT/objects/$(echo "$path" | tr / _)"

@@ -15,11 +15,16 @@ check "a first run" "$run" KSRC="$T/ksrc"
 check "the tree is patched" grep -qx TWO "$tree/block/genhd.c"
 check "the pristine source is not, though it is linked" diff -r "$T/ksrc" "$cache/src/v5.14"
 check "untouched files are links" same "$(stat -c %h "$tree/block/other.c")" 2
-check "the kernel that booted is the patched one" grep -qx TWO "$T/out/bzImage"
+check "the kernel that booted is the patched one" grep -qx TWO "$T/out/kernel"
 check "each stage's time is noted" sh -c 'for s in fetch patch configure build selftests initramfs boot; do grep -q "^$s .* s$" "$1" || exit 1; done' sh "$T/out/times"
 
 check "a second run" "$run"
 check "it builds nothing" same "$(builds)" 1
+
+check "a run for another architecture" "$run" ARCH=i386
+check "has a build of its own" test -e "$tree/build-i386/kept"
+check "with a configuration of its own" grep -qx '# CONFIG_64BIT is not set' "$tree/build-i386/.config"
+check "and programs" grep -q "CC=gcc -m32 .* -static " "$T/out/commands"
 
 other=$(stat -c %Y%i "$tree/block/other.c")
 fs=$(stat -c %y "$tree/include/uapi/linux/fs.h")

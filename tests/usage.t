@@ -7,6 +7,7 @@ run=$HARNESS/run.sh
 
 dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10\)" "$run" BASE=v9.99
 dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: fault kasan kcsan lockdep" "$run" DEBUG=nonsense
+dies "an unknown ARCH" usage "unknown ARCH 'vax' \(there are: arm64 i386 s390x x86_64\)" "$run" ARCH=vax
 dies "an unknown ACCEL" usage "unknown ACCEL 'warp'" "$run" ACCEL=warp
 dies "a TIMEOUT that is no number" usage "TIMEOUT='soon' is no number" "$run" TIMEOUT=soon
 dies "a REPEAT of 0" usage "REPEAT='0' is no number above 0" "$run" REPEAT=0
@@ -19,6 +20,7 @@ dies "a missing package with NO_INSTALL" tool "missing Debian packages: nonesuch
 	env NO_INSTALL=1 HARNESS="$HARNESS" sh -c '. "$HARNESS/lib.sh"; need no-such-command nonesuch sh dash' "$run"
 
 fake_qemu pass
+dies "KVM for another machine's kernel" usage "ARCH=arm64 is not this machine's" env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/boot.sh"
 check "TEST with a pattern" "$run" BASE=v5.14 TEST='f*'
 check "and it reaches the guest" grep -q "TEST=f\*" "$T/out/commands"
 check "no drives are there that no test is about" sh -c '! grep -q scsi-cd "$1"' sh "$T/out/commands"

@@ -62,6 +62,7 @@ chmod +x "$T"/bin/*
 export MADE="$T/made" PATH="$T/bin:$PATH"
 : >"$MADE"
 
+dies "another architecture" usage "GUEST=userland is for x86_64 only, not for ARCH=arm64" "$run" ARCH=arm64
 dies "an unknown GUEST" usage "unknown GUEST 'plan9' \(there are: kselftest userland\)" "$run" GUEST=plan9
 dies "an unknown VARIANT" usage "unknown VARIANT 'bare' \(there are: series base" "$run" VARIANT=bare
 dies "an unknown TEST" usage "no test is named 'tow' \(there are: one" "$run" KSRC="$T/ksrc" TEST=tow
@@ -96,7 +97,7 @@ check "makes another image" same "$(made)" 2
 check "a test more" "$run" TEST=two
 check "does not" same "$(made)" 2
 check "the unpatched kernel" "$run" VARIANT=base
-check "is a kernel of its own" grep -qx two "$T/out/bzImage"
+check "is a kernel of its own" grep -qx two "$T/out/kernel"
 check "configured for Debian too" grep -qx CONFIG_OF_USERLAND=y "$T/cache/diskseq/tree/v5.14-base/build-userland/.config"
 check "and boots the same image" same "$(made)" 2
 

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# The kernel's make, for the stages that build. Sourced after lib.sh.
+
+. "$HARNESS/arch.sh"
+
+# On x86_64 one of the tests is a 32-bit program.
+need_compiler() {
+	need gcc gcc
+	if [ -z "$arch_cross" ]; then
+		need /usr/lib32/libc.a "gcc-$(gcc -dumpversion)-multilib"
+	else
+		need "${arch_cross}gcc" "gcc-${arch_cross%-}" \
+			"/usr/${arch_cross%-}/lib/libc.a" "libc6-dev-$ARCH-cross"
+	fi
+}
+
+# The objects that the series changes
+touched_objects() {
+	sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' "$PATCHES/$BASE"/0*.patch | grep -v '^tools/' | sort -u
+}
+
+# kbuild ARGUMENT...: the kernel's make in $BUILD, for this architecture.
+# objtool's libsubcmd stops with gcc 12 (-Werror=use-after-free) in v5.14; this
+# reaches the tools' makefiles by the variable that they have for it.
+kbuild() {
+	kmake O="$BUILD" ARCH="$arch_kernel" CROSS_COMPILE="$arch_cross" \
+		CC="ccache ${arch_cross}gcc" HOSTCC='ccache gcc' \
+		EXTRA_CFLAGS=-Wno-use-after-free LOCALVERSION= "$@"
+}
