@@ -5,11 +5,11 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-export BASE KSRC TEST REPEAT ARCH DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
+export BASE KSRC TEST REPEAT ARCH SMP DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
 export DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
-export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS
+export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG
 
-.PHONY: help run userland race bench check lint prefixes shell fetch tree export clean distclean
+.PHONY: help run userland race bench check check-full lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/help.sh
@@ -28,6 +28,9 @@ bench:
 
 check:
 	@harness/check.sh
+
+check-full:
+	@harness/check-full.sh
 
 lint:
 	@harness/lint.sh

@@ -21,6 +21,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  whose source can be had the tests under full load, the negative
                  control (unpatched kernel) and the mutants, and make userland
                  with its control
+  make check-full  the tests under stress: debug kernels, other architectures, more
+                 CPUs than there are, 20 times; goes on where it was stopped
   make lint      checkpatch, sparse, W=1, kernel-doc, get_abi, shellcheck, patches
                  and layout in step
   make prefixes  each prefix of BASE's series builds with options on and off, and
@@ -41,6 +43,9 @@ variables:
   ITEM=PATTERN   bench: only these items (several with commas; see bench/goals)
   ROUNDS=N       bench: each kernel N times, in turn (2)
   ARCH=NAME      make run: the guest's architecture (x86_64), one of: $(arches)
+  SMP=N          the guest's processors (2; at most 8)
+  LEG=NAME       make check-full: only these legs (several with commas; see
+                 harness/full-legs)
   DEBUG=NAME     a debug kernel: $(find "$HARNESS/config" -name 'debug-*' | sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' ')
   WAY=NAME       make race: all (the default), name or diskseq
   ATTACHES=N PROCESSES=N LOOPS=N   make race: how often (4000; 100000 is the proof), by

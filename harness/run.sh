@@ -29,7 +29,8 @@ userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
 esac
 [ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||
 	die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH"
-above_zero TIMEOUT BOOT_TIMEOUT REPEAT
+above_zero TIMEOUT BOOT_TIMEOUT REPEAT SMP
+[ -z "${SMP:-}" ] || at_most 8 SMP
 if [ -n "${WORKTREE:-}" ]; then
 	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
 	WORKTREE=$(cd "$WORKTREE" && pwd)
@@ -40,7 +41,7 @@ fi
 
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
-for name in BASE KSRC VARIANT GUEST WORKTREE ARCH DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
+for name in BASE KSRC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
 	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT; do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue

@@ -1,0 +1,71 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# make check-full: what it says beforehand, that it goes on where it was stopped, and
+# what counts. With a fake kernel and a fake QEMU.
+. "$(dirname "$0")/lib.sh"
+fake_world
+unset OUT
+fake_qemu pass
+full=$HARNESS/check-full.sh
+canned=$TESTS/canned
+table() { sed 1d "$RESULTS/last/table.tsv" | cut -f1,2,3,4,5,7 | tr '\t' ' '; }
+legs() { printf '%b' "$1" >"$T/legs"; }
+same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
+export FULL_LEGS="$T/legs"
+
+legs 'one\trun\tREPEAT=2\ntwo\trun\tREPEAT=3\n'
+dies "an unknown LEG" usage "unknown LEG 'three' \(there are: one two\)" "$full" LEG=three
+dies "an unknown BASE" usage "unknown BASE 'v9.99'" "$full" BASE=v9.99
+check "nothing was begun" test ! -e "$RESULTS"
+printf 'v5.14\t5.14\ttarball\thttp://127.0.0.1:9/linux-5.14.tar.xz\t0\n' >"$T/sources"
+export SOURCES="$T/sources"
+check "no source: it fails" sh -c '! "$1"' sh "$full"
+said "and says that nothing could be tested" '^diskseq: no base could be tested: no source'
+check "(a base)" env BASE=v5.14 KSRC="$T/ksrc" "$HARNESS/fetch.sh"
+
+check "two legs" "$full"
+said "it says what it will run" '^to run  v5.14 one: make run REPEAT=2 \(not run yet\)$'
+said "and counts both in its last line" '^6 passed, 0 failed, 2 skipped$'
+check "the table has a line for each" same "$(table)" "one v5.14 3 0 1 ok
+two v5.14 3 0 1 ok"
+check "each leg has its variables" grep -q 'REPEAT=3' "$RESULTS/last/v5.14-two/commands"
+
+check "again, when all was run: all over again" "$full"
+said "it says how long that took" '^to run  v5.14 two: make run REPEAT=3 \([0-9]+ s last time\)$'
+
+check "one leg" "$full" LEG=two
+check "is the only one" same "$(table)" "two v5.14 3 0 1 ok"
+
+legs "one\trun\tREPEAT=2\nbad\trun\tCANNED=$canned/failed\nlast\trun\tREPEAT=3\n"
+check "a leg that fails fails the whole" sh -c '! "$1"' sh "$full"
+check "and the others run" same "$(table | cut -d' ' -f1 | xargs)" "one bad last"
+legs "gone\trun\tCANNED=$canned/truncated\n"
+check "a guest that goes away" sh -c '! "$1"' sh "$full"
+check "counts as a failure" same "$(table | cut -d' ' -f1,4)" "gone 1"
+
+# The fake QEMU shows the same report on the unpatched kernel.
+legs "both\trun\tCANNED=$canned/warning\n"
+check "what the unpatched kernel reports too does not count" "$full"
+check "though it was run" test -s "$RESULTS/last/v5.14-both/unpatched/reports"
+
+# Stopped in its second leg
+legs "one\trun\tREPEAT=2\ntwo\trun\tFAKE_END=hang\nthree\trun\tREPEAT=3\n"
+rm "$RESULTS/last"
+setsid "$full" >"$T/stopped" 2>&1 &
+pid=$!
+n=0
+until [ -s "$RESULTS/last/v5.14-two/console.log" ] || [ $n = 200 ]; do
+	n=$((n + 1))
+	sleep 0.1
+done
+kill -s TERM -- "-$pid"
+status=0
+wait "$pid" || status=$?
+check "stopped: its status" same "$status" 130
+check "stopped: one line says so" same "$(grep '^diskseq: stopped; make' "$T/stopped")" \
+	"diskseq: stopped; make check-full goes on from here"
+legs "one\trun\tREPEAT=2\ntwo\trun\tREPEAT=4\nthree\trun\tREPEAT=3\n"
+check "the next call" "$full"
+said "does not run again what came to its end" '^done    v5.14 one$'
+check "and its table has all" same "$(table | cut -d' ' -f1 | xargs)" "one two three"
+finish
