@@ -51,14 +51,14 @@ append="console=$arch_console panic=-1 oops=panic"
 append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
 for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY \
-	RACE_WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ICOUNT; do
+	RACE_WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ICOUNT SEED OPERATIONS; do
 	eval "value=\${$name:-}"
 	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
 done
 
 # The image serves many runs: what a guest writes is gone with it.
 case $GUEST in
-kselftest | race | bench)
+kselftest | race | bench | fuzz)
 	set -- -m 512 -initrd "$OUT/initramfs.cpio" ;;
 userland)
 	unit=diskseq.target

@@ -17,6 +17,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  often each is wrong, as a table and a picture in out/race/
   make bench     what the number costs: guest instructions and time on the unpatched
                  and the patched kernel, sizes; a table in out/bench/bench.txt
+  make fuzz      random ioctls by privileged and unprivileged processes: no oops, no
+                 hang, and the numbers are right afterwards; says its seed
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
                  control (unpatched kernel) and the mutants, and make userland
@@ -52,6 +54,7 @@ variables:
                  how many at once (16), on how many devices (32)
   BUFFER=N LIMIT=MS   make race: bytes for each socket's events (65536), and how long
                  who goes by name waits (1000)
+  SEED=N OPERATIONS=N   make fuzz: the same calls again; how many (200000)
   DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)
   ACCEL=kvm|tcg  without it KVM where it is of use, else TCG
   TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60, Debian: 180)

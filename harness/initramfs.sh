@@ -11,7 +11,7 @@
 : "${BUILD:?}" "${OUT:?}"
 
 case $GUEST in
-race | bench) installed=$OUT/program ;;
+race | bench | fuzz) installed=$OUT/program ;;
 *) installed=$BUILD/selftests ;;
 esac
 

@@ -35,7 +35,7 @@ case $GUEST in
 kselftest)
 	stage selftests "$HARNESS/selftests.sh"
 	stage initramfs "$HARNESS/initramfs.sh" ;;
-race | bench)
+race | bench | fuzz)
 	stage program "$HARNESS/program.sh"
 	stage initramfs "$HARNESS/initramfs.sh" ;;
 userland)

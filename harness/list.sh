@@ -17,7 +17,7 @@ kselftest)
 	need_compiler
 	tests=$(kmake -s --no-print-directory -C tools/testing/selftests/block \
 		CC="$arch_cc -static" OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p') ;;
-race | bench)
+race | bench | fuzz)
 	tests=$GUEST ;;
 userland)
 	tests=$(find "$USERLAND/tests" -type f -printf '%f\n' | sort) ;;

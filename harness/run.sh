@@ -23,7 +23,7 @@ series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
 case $GUEST in
-kselftest | race | bench) ;;
+kselftest | race | bench | fuzz) ;;
 userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
 *) die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
 esac
@@ -42,7 +42,7 @@ fi
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
 for name in BASE KSRC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
-	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT; do
+	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT SEED OPERATIONS; do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in

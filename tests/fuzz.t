@@ -1,0 +1,34 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# make fuzz: what it refuses, and that its guest gets the seed, which is said. With
+# a fake kernel and a fake QEMU; tests/guest has a real one.
+. "$(dirname "$0")/lib.sh"
+fake_world
+fuzz=$HARNESS/fuzz.sh
+
+export BENCH="$T/bench"
+mkdir "$BENCH"
+echo 'int main(void) { return 0; }' >"$BENCH/fuzz.c"
+
+for name in SEED OPERATIONS PROCESSES; do
+	dies "no $name" usage "$name='0' is no number above 0" "$fuzz" $name=0
+	dies "a $name that is no number" usage "$name='many' is no number above 0" "$fuzz" $name=many
+done
+dies "a SEED of more than 64 bits" usage "SEED='9999999999999999999' has more than 18 digits" \
+	"$fuzz" SEED=9999999999999999999
+dies "more OPERATIONS than fit" usage "is more than 100000000" "$fuzz" OPERATIONS=999999999
+dies "more PROCESSES than fit" usage "PROCESSES='201' is more than 200" "$fuzz" PROCESSES=201
+dies "an unknown BASE" usage "unknown BASE 'v9.99'" "$fuzz" BASE=v9.99
+dies "a word that is no variable" usage "'fuzz' is not NAME=VALUE" "$fuzz" fuzz
+check "nothing was begun" test ! -e "$OUT"
+
+fake_qemu fuzz
+check "a run" "$fuzz" KSRC="$T/ksrc" SEED=7 OPERATIONS=100
+said "says its seed" '^seed: 7$'
+check "and gives it to the guest" grep -q ' SEED=7 .*OPERATIONS=100' "$OUT/commands"
+check "without a seed" "$fuzz" BASE=v5.14 OPERATIONS=100
+said "says which it took" '^seed: [1-9][0-9]+$'
+check "and gives that to the guest" grep -q " SEED=$(sed -n 's/^seed: //p' "$T/said") " "$OUT/commands"
+fake_qemu oops
+dies "an oops" oops "." "$fuzz" BASE=v5.14 SEED=7
+finish
