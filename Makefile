@@ -7,9 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 export BASE KSRC TEST REPEAT ARCH SMP DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
 export DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
-export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG SEED OPERATIONS
+export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG SEED OPERATIONS CYCLES MANY
 
-.PHONY: help run userland race bench fuzz check check-full lint prefixes shell fetch tree export clean distclean
+.PHONY: help run userland race bench fuzz soak check check-full lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/help.sh
@@ -28,6 +28,9 @@ bench:
 
 fuzz:
 	@harness/fuzz.sh
+
+soak:
+	@harness/soak.sh
 
 check:
 	@harness/check.sh

@@ -16,12 +16,12 @@
  */
 #define _GNU_SOURCE
 #include "diskseq.h"
+#include "program.h"
 
 #include <fnmatch.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdint.h>
 
 #ifndef LO_FLAGS_DISKSEQ
@@ -40,19 +40,6 @@ static char *chunk;
 static bool has_number;
 static pid_t idler;
 static clockid_t idle_clock;
-
-static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
-{
-	int err = errno;
-	va_list ap;
-
-	printf("Bail out! ");
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	printf(": %s\n", strerror(err));
-	exit(1);
-}
 
 static uint64_t read_clock(clockid_t clock)
 {

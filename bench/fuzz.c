@@ -15,12 +15,12 @@
  */
 #define _GNU_SOURCE
 #include "diskseq.h"
+#include "program.h"
 
 #include <grp.h>
 #include <linux/blkpg.h>
 #include <linux/major.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <sys/sysmacros.h>
 
@@ -58,25 +58,6 @@ static int files[FILES];
 static char *pages;		/* one to write, one to read, and one that is not there */
 static size_t page;
 static int tests;
-
-static void __attribute__((format(printf, 1, 2), noreturn)) die(const char *what, ...)
-{
-	va_list ap;
-
-	printf("Bail out! ");
-	va_start(ap, what);
-	vprintf(what, ap);
-	va_end(ap);
-	printf(": %s\n", strerror(errno));
-	exit(1);
-}
-
-static long option(const char *name, long otherwise)
-{
-	const char *value = getenv(name);
-
-	return value && *value ? atol(value) : otherwise;
-}
 
 static void result(bool good, const char *what)
 {

@@ -22,13 +22,14 @@
  */
 #define DISKSEQ_WAIT_NO_MAIN
 #include "diskseq_wait.c"
+#include "program.h"
 
 #include <sched.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdint.h>
 #include <linux/sock_diag.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -75,28 +76,6 @@ struct attached {
 	uint64_t	first, last;		/* its events have first < SEQNUM <= last */
 	double		begin;
 };
-
-static void __attribute__((noreturn, format(printf, 1, 2))) die(const char *fmt, ...)
-{
-	int err = errno;
-	va_list ap;
-
-	printf("Bail out! ");
-	va_start(ap, fmt);
-	vprintf(fmt, ap);
-	va_end(ap);
-	printf(": %s\n", strerror(err));
-	fflush(stdout);
-	kill(0, SIGTERM);
-	_exit(1);
-}
-
-static long option(const char *name, long otherwise)
-{
-	const char *value = getenv(name);
-
-	return value && *value ? atol(value) : otherwise;
-}
 
 static double now(void)
 {
@@ -436,8 +415,10 @@ static pid_t start(void (*job)(int), int number)
 	pid = fork();
 	if (pid < 0)
 		die("fork");
-	if (pid == 0)
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		job(number);
+	}
 	return pid;
 }
 

@@ -51,21 +51,22 @@ append="console=$arch_console panic=-1 oops=panic"
 append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
 for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY \
-	RACE_WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ICOUNT SEED OPERATIONS; do
+	RACE_WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ICOUNT SEED OPERATIONS CYCLES MANY; do
 	eval "value=\${$name:-}"
 	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
 done
 
 # The image serves many runs: what a guest writes is gone with it.
 case $GUEST in
-kselftest | race | bench | fuzz)
-	set -- -m 512 -initrd "$OUT/initramfs.cpio" ;;
 userland)
 	unit=diskseq.target
 	[ -z "${SHELL_ONLY:-}" ] || unit=diskseq-shell.service
 	append="$append root=/dev/vda rootfstype=ext4 rw systemd.unit=$unit"
 	set -- -m 1024 -drive "file=$OUT/root.ext4,format=raw,if=virtio,snapshot=on" \
 		-drive "file=$OUT/tests.tar,format=raw,if=virtio,readonly=on" ;;
+soak)	# thousands of disks
+	set -- -m 2048 -initrd "$OUT/initramfs.cpio" ;;
+*)	set -- -m 512 -initrd "$OUT/initramfs.cpio" ;;
 esac
 
 set -- "$QEMU" -machine "$arch_machine" -accel "$accel" -cpu "$cpu" -smp "${SMP:-2}" -nodefaults \

@@ -19,6 +19,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  and the patched kernel, sizes; a table in out/bench/bench.txt
   make fuzz      random ioctls by privileged and unprivileged processes: no oops, no
                  hang, and the numbers are right afterwards; says its seed
+  make soak      attach and detach for long, and thousands of devices at once: neither
+                 memory nor time may grow
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
                  control (unpatched kernel) and the mutants, and make userland
@@ -55,6 +57,7 @@ variables:
   BUFFER=N LIMIT=MS   make race: bytes for each socket's events (65536), and how long
                  who goes by name waits (1000)
   SEED=N OPERATIONS=N   make fuzz: the same calls again; how many (200000)
+  CYCLES=N MANY=N   make soak: how many attaches (1000000), how many devices (4096)
   DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)
   ACCEL=kvm|tcg  without it KVM where it is of use, else TCG
   TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60, Debian: 180)

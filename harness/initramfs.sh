@@ -11,8 +11,8 @@
 : "${BUILD:?}" "${OUT:?}"
 
 case $GUEST in
-race | bench | fuzz) installed=$OUT/program ;;
-*) installed=$BUILD/selftests ;;
+kselftest) installed=$BUILD/selftests ;;
+*) installed=$OUT/program ;;
 esac
 
 # shellcheck disable=SC2086 # words

@@ -35,10 +35,10 @@ case $GUEST in
 kselftest)
 	stage selftests "$HARNESS/selftests.sh"
 	stage initramfs "$HARNESS/initramfs.sh" ;;
-race | bench | fuzz)
-	stage program "$HARNESS/program.sh"
-	stage initramfs "$HARNESS/initramfs.sh" ;;
 userland)
 	stage image "$HARNESS/image.sh"
 	stage payload "$HARNESS/payload.sh" ;;
+*)
+	stage program "$HARNESS/program.sh"
+	stage initramfs "$HARNESS/initramfs.sh" ;;
 esac

@@ -17,8 +17,8 @@ BENCH=${BENCH:-$TOP/bench}
 # Where the runs leave what they found, each in a folder
 RESULTS=${RESULTS:-$TOP/out}
 VARIANT=${VARIANT:-series}
-# Which guest: "kselftest", the fast one, or "userland", a Debian. "race", "bench"
-# and "fuzz" are the fast one with a program of bench/ in place of the selftests.
+# Which guest: "kselftest", the fast one, or "userland", a Debian. The name of a
+# program of bench/ is the fast one with that in place of the selftests.
 GUEST=${GUEST:-kselftest}
 # The architecture of the guest (arch.sh)
 ARCH=${ARCH:-x86_64}

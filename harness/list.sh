@@ -17,10 +17,9 @@ kselftest)
 	need_compiler
 	tests=$(kmake -s --no-print-directory -C tools/testing/selftests/block \
 		CC="$arch_cc -static" OUTPUT=/ COLLECTION=block emit_tests 2>/dev/null | sed -n 's/^block://p') ;;
-race | bench | fuzz)
-	tests=$GUEST ;;
 userland)
 	tests=$(find "$USERLAND/tests" -type f -printf '%f\n' | sort) ;;
+*)	tests=$GUEST ;;
 esac
 
 set -f

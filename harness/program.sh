@@ -13,7 +13,7 @@ mkdir -p "$folder"
 if [ -n "${PROGRAM:-}" ]; then
 	cp "$PROGRAM" "$folder/$GUEST"
 else
-	gcc -static -pthread -O2 -Wall -Wextra -I"$TREE/tools/testing/selftests/block" \
+	gcc -static -pthread -O2 -Wall -Wextra -I"$TREE/tools/testing/selftests/block" -I"$BENCH" \
 		-o "$folder/$GUEST" "$BENCH/$GUEST.c" >"$OUT/program.log" 2>&1 ||
 		die_log build "$OUT/program.log" "bench/$GUEST.c does not build"
 fi

@@ -23,9 +23,9 @@ series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
 case $GUEST in
-kselftest | race | bench | fuzz) ;;
+kselftest) ;;
 userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
-*) die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
+*) [ -f "$BENCH/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
 esac
 [ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||
 	die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH"
@@ -42,7 +42,7 @@ fi
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
 for name in BASE KSRC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
-	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT SEED OPERATIONS; do
+	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT SEED OPERATIONS CYCLES MANY; do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in
