@@ -11,6 +11,7 @@
 #include "../kselftest_harness.h"
 #include "diskseq_drive.h"
 #include "diskseq_qmp.h"
+#include "diskseq_suspend.h"
 
 #define NR_CHANGES	(test_rounds(30) / 3)
 #define POLL_MS		"2"
@@ -34,6 +35,7 @@ FIXTURE_VARIANT(cdrom)
 {
 	const char *id;		/* QEMU's name of it */
 	const char *part;	/* of its path below /sys/devices */
+	bool reset;		/* when the machine wakes */
 };
 
 FIXTURE_VARIANT_ADD(cdrom, sata) {
@@ -44,6 +46,7 @@ FIXTURE_VARIANT_ADD(cdrom, sata) {
 FIXTURE_VARIANT_ADD(cdrom, scsi) {
 	.id = "scsi-cd",
 	.part = "/virtio",
+	.reset = true,
 };
 
 FIXTURE_SETUP(cdrom)
@@ -301,6 +304,35 @@ TEST_F(cdrom, open_that_closes_the_tray_finds_the_disc)
 		check_changed(_metadata, &self->d, &self->seq);
 		EXPECT_EQ(before, self->seq);
 	}
+}
+
+/* Who hears from the drive that it was reset may take the disc for another. */
+TEST_F(cdrom, disc_keeps_its_number_while_the_machine_sleeps)
+{
+	struct drive *d = &self->d;
+	struct drive_news news;
+	__u64 seq;
+	int ret;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ret = suspend_and_resume();
+	if (ret == -ENODEV)
+		SKIP(return, "needs CONFIG_SUSPEND and CONFIG_PM_DEBUG");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, drive_settle(d));
+	if (variant->reset) {
+		ASSERT_EQ(0, drive_hear(d, &news));
+		ASSERT_EQ(0, drive_diskseq(d, &seq));
+		EXPECT_EQ(self->seq < seq, news.media > 0);
+		EXPECT_EQ(0, news.decreases);
+		if (news.media)
+			EXPECT_EQ(seq, news.last);
+	} else {
+		check_unchanged(_metadata, d, self->seq, 0);
+	}
+	EXPECT_EQ('a', read_disc(d));
 }
 
 enum { MEDIA_CHANGED, DRIVE_STATUS, DISC_STATUS, UNIT_READY, NR_QUESTIONS };

@@ -10,6 +10,7 @@
 
 #include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_suspend.h"
 
 #define IMAGE_SIZE	(1024 * 1024)
 #define NR_PARTITIONS	2
@@ -438,6 +439,28 @@ TEST_F(loop, change_fd_gives_a_new_number)
 	ASSERT_EQ(0, ioctl(t->lo.fd, LOOP_CHANGE_FD, t->image));
 	check_change(_metadata, t, old, false,
 		     variant->flags ? PARTITIONS_CHANGE : NO_PARTITIONS);
+}
+
+TEST_F(loop, number_stays_while_the_machine_sleeps)
+{
+	struct target *t = &self->t;
+	__u64 seq;
+	int ret;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, variant->flags));
+	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
+	t->mark = t->log.nr;
+	seq = number(t);
+	ret = suspend_and_resume();
+	if (ret == -ENODEV)
+		SKIP(return, "needs CONFIG_SUSPEND and CONFIG_PM_DEBUG");
+	ASSERT_EQ(0, ret);
+	check_nothing(_metadata, t, seq);
+	EXPECT_TRUE(loop_is_bound(t->lo.fd));
+	ASSERT_EQ(0, loop_detach(t->lo.fd));
 }
 
 TEST_F(loop, each_of_several_cycles_draws_twice)

@@ -26,6 +26,14 @@
 
 /* The server: every 8 bytes of an export are its tag. */
 
+enum nonsense {
+	SENSE,
+	WRONG_MAGIC,
+	UNKNOWN_REQUEST,
+	EARLIER_REQUEST,	/* that had the same tag */
+	NONSENSE_END,
+};
+
 struct server {
 	pthread_t thread;
 	__u64 tag;
@@ -35,6 +43,7 @@ struct server {
 	int theirs;		/* the driver's */
 	int mute;		/* takes requests and does not answer */
 	unsigned int ignored;	/* how many */
+	enum nonsense nonsense;	/* what it answers */
 };
 
 static bool transfer(int fd, void *buf, size_t len, bool out)
@@ -68,6 +77,28 @@ static void server_fill(const struct server *s, char *buf, __u64 from, __u32 len
 	}
 }
 
+/* A handle is the tag of the request, and how often that was used before. */
+static void talk_nonsense(struct nbd_reply *reply, enum nonsense nonsense)
+{
+	__u64 handle;
+
+	memcpy(&handle, reply->handle, sizeof(handle));
+	switch (nonsense) {
+	case WRONG_MAGIC:
+		reply->magic = ~reply->magic;
+		break;
+	case UNKNOWN_REQUEST:
+		handle |= 0xffffffff;
+		break;
+	case EARLIER_REQUEST:
+		handle -= 1ULL << 32;
+		break;
+	default:
+		break;
+	}
+	memcpy(reply->handle, &handle, sizeof(handle));
+}
+
 static void *server_run(void *arg)
 {
 	static __thread char buf[EXPORT_SIZE];
@@ -88,6 +119,7 @@ static void *server_run(void *arg)
 			continue;
 		}
 		memcpy(reply.handle, req.handle, sizeof(reply.handle));
+		talk_nonsense(&reply, __atomic_load_n(&s->nonsense, __ATOMIC_RELAXED));
 		if (!transfer(s->ours, &reply, sizeof(reply), true))
 			break;
 		if (type != NBD_CMD_READ)
@@ -242,6 +274,7 @@ struct nbd {
 	char name[16];
 	int index;
 	unsigned int timeout;	/* of requests, in seconds */
+	__u64 client_flags;
 	int family;
 	int genl;
 	int nl;
@@ -270,6 +303,7 @@ static int connect_netlink(struct nbd *t, const struct server *s, bool by_index)
 	genl_put_u64(&msg, NBD_ATTR_SIZE_BYTES, EXPORT_SIZE);
 	genl_put_u64(&msg, NBD_ATTR_BLOCK_SIZE_BYTES, SECTOR);
 	genl_put_u64(&msg, NBD_ATTR_SERVER_FLAGS, NBD_FLAG_HAS_FLAGS);
+	genl_put_u64(&msg, NBD_ATTR_CLIENT_FLAGS, t->client_flags);
 	genl_put_u64(&msg, NBD_ATTR_TIMEOUT, t->timeout);
 	genl_put_socket(&msg, s->theirs);
 	return genl_talk(t->genl, &msg, NBD_ATTR_INDEX, &t->index,
@@ -721,6 +755,37 @@ TEST_F(nbd, a_server_that_is_gone_ends_the_medium)
 	check_change(_metadata, t, seq);
 }
 
+TEST_F(nbd, the_last_close_ends_the_medium_if_that_was_asked_for)
+{
+	struct nbd *t = &self->t;
+	__u64 seq;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+	if (!variant->netlink)
+		SKIP(return, "it can be asked for by netlink only");
+	if (udev_is_running())
+		SKIP(return, "udev opens and closes it, too");
+
+	seq = number(t);
+	t->client_flags = NBD_CFLAG_DISCONNECT_ON_CLOSE;
+	ASSERT_EQ(0, nbd_connect(t, true));
+	EXPECT_LT(seq, number(t));
+	seq = number(t);
+	fd = open_disk(t->name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, read_tag(fd, PAGE));
+	EXPECT_EQ(1, read_tag_once(t));
+	EXPECT_EQ(seq, number(t));
+	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
+	t->mark = t->log.nr;
+
+	close(fd);
+	check_change(_metadata, t, seq);
+	EXPECT_GE(0, read_tag_once(t));
+}
+
 /* What was read before is not served under the number of what follows. */
 TEST_F(nbd, no_old_data_under_the_new_number)
 {
@@ -912,6 +977,50 @@ TEST_F(nbd, a_server_that_is_mute_can_be_left)
 	ASSERT_EQ(0, pthread_join(opener, NULL));
 	EXPECT_GT(1000 * t->timeout, now_ms() - begin);
 	EXPECT_LT(seq, number(t));
+}
+
+/* A reader gets an error, not what was not sent, and another server may follow. */
+TEST_F_TIMEOUT(nbd, a_server_that_talks_nonsense_can_be_left, 90)
+{
+	struct nbd *t = &self->t;
+	enum nonsense nonsense;
+	void *buf = NULL;
+	__u64 seq;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_NE(0, number(t));
+	ASSERT_EQ(0, posix_memalign(&buf, PAGE, PAGE));
+	/* who is connected by netlink waits for another link, but not for ever */
+	t->timeout = 1;
+	for (nonsense = WRONG_MAGIC; nonsense < NONSENSE_END; nonsense++) {
+		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+		seq = number(t);
+		fd = open_disk(t->name, O_RDONLY | O_DIRECT);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(PAGE, pread(fd, buf, PAGE, PAGE));
+		__atomic_store_n(&t->server.nonsense, nonsense, __ATOMIC_RELAXED);
+		EXPECT_EQ(-1, pread(fd, buf, PAGE, 2 * PAGE));
+		EXPECT_EQ(EIO, errno);
+		close(fd);
+
+		if (variant->netlink) {
+			EXPECT_EQ(seq, number(t));
+			ASSERT_EQ(0, disconnect_netlink(t));
+		} else {
+			join_ioctl(t);
+		}
+		EXPECT_LT(seq, number(t));
+		close_ioctl(t);
+		server_stop(&t->server);
+		ASSERT_EQ(0, server_start(&t->server, 1 + nonsense, false));
+	}
+	t->timeout = 0;
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	EXPECT_EQ(NONSENSE_END, read_tag_once(t));
+	free(buf);
 }
 
 /* Readers while servers come and go */

@@ -307,6 +307,40 @@ TEST_F(partitions, added_by_hand_do_not_outlive_change_fd_unless_open)
 	close(fd);
 }
 
+/* It would be read under the number of the file that is attached. */
+TEST_F(partitions, that_are_open_keep_a_file_from_being_attached)
+{
+	struct target *t = &self->t;
+	__u64 seq, now;
+	char dev[64];
+	size_t i;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
+	snprintf(dev, sizeof(dev), "%s/%sp1", t->lo.name, t->lo.name);
+	fd = open_disk(dev, O_RDONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
+	t->log.nr = 0;
+	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &seq));
+
+	EXPECT_EQ(-EBUSY, loop_configure(t->lo.fd, t->image, 0));
+	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &now));
+	EXPECT_EQ(seq, now);
+	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
+	for (i = 0; i < t->log.nr; i++)
+		EXPECT_FALSE(uevent_is_own(&t->log.ev[i], t->lo.name));
+	EXPECT_TRUE(partition_exists(t->lo.name, 1));
+	close(fd);
+
+	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, 0));
+	EXPECT_FALSE(partition_exists(t->lo.name, 1));
+	ASSERT_EQ(0, loop_detach(t->lo.fd));
+}
+
 TEST_F(partitions, put_detach_off_if_it_is_asked_for_through_one)
 {
 	struct target *t = &self->t;

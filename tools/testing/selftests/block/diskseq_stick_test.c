@@ -10,6 +10,7 @@
 #include "../kselftest_harness.h"
 #include "diskseq_drive.h"
 #include "diskseq_qmp.h"
+#include "diskseq_suspend.h"
 
 #define NR_CHANGES	5
 #define POLL_MS		"2"
@@ -278,6 +279,23 @@ static void *read_until_it_fails(void *arg)
 	reader->error = errno;
 	free(buf);
 	return NULL;
+}
+
+TEST_F(stick, keeps_its_number_while_the_machine_sleeps)
+{
+	struct drive *d = &self->d;
+	int ret;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ret = suspend_and_resume();
+	if (ret == -ENODEV)
+		SKIP(return, "needs CONFIG_SUSPEND and CONFIG_PM_DEBUG");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, drive_settle(d));
+	check_unchanged(_metadata, d, self->seq, 0);
+	EXPECT_EQ('a', read_stick(d));
 }
 
 TEST_F(stick, pulled_while_it_is_read_fails_the_read)

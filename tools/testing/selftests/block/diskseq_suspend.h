@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * For tests of disks in a machine that sleeps meanwhile.
+ */
+#ifndef __DISKSEQ_SUSPEND_H
+#define __DISKSEQ_SUSPEND_H
+
+#include "diskseq.h"
+
+#define SUSPEND_TEST	"/sys/power/pm_test"
+#define SUSPEND_STATE	"/sys/power/state"
+#define SUSPEND_DELAY	"/sys/module/suspend/parameters/pm_test_delay"
+
+/*
+ * Suspends the machine to idle and resumes it, a second later. All devices are
+ * suspended; that the processors idle until something wakes them is left out, as
+ * not every machine has something that would. -ENODEV: the kernel can't.
+ */
+static inline int suspend_and_resume(void)
+{
+	char levels[64], states[64];
+	int ret;
+
+	if (read_text(SUSPEND_STATE, states, sizeof(states)) ||
+	    read_text(SUSPEND_TEST, levels, sizeof(levels)) ||
+	    !strstr(states, "freeze") || !strstr(levels, "platform"))
+		return -ENODEV;
+	ret = write_text(SUSPEND_DELAY, "1");
+	if (!ret)
+		ret = write_text(SUSPEND_TEST, "platform");
+	if (ret)
+		return ret;
+	ret = write_text(SUSPEND_STATE, "freeze");
+	write_text(SUSPEND_TEST, "none");
+	return ret;
+}
+
+#endif /* __DISKSEQ_SUSPEND_H */
