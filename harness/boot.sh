@@ -100,6 +100,11 @@ esac
 set -- "$@" \
 	-chardev "file,id=tap,path=$OUT/results.tap" \
 	-device virtserialport,chardev=tap,name=diskseq.tap
+case ,${DEBUG:-}, in
+*,gcov,*)
+	set -- "$@" -chardev "file,id=gcov,path=$OUT/coverage.cpio" \
+		-device virtserialport,chardev=gcov,name=diskseq.gcov ;;
+esac
 for word; do
 	case $word in
 	*[\ \(\)\*\;]*) printf "'%s' " "$word" ;;

@@ -16,7 +16,7 @@ kept=$BUILD/kept
 key=$({
 	cat "$TREE/.git/diskseq-stamp" 2>/dev/null || :
 	cat "$BUILD/.config" "$HARNESS/build.sh" "$HARNESS/kbuild.sh" "$HARNESS/arch.sh"
-	"${arch_cross}gcc" --version
+	"$kernel_gcc" --version
 } | sha256sum | cut -d' ' -f1)
 
 put() {

@@ -16,6 +16,8 @@
  * The environment goes on to the tests.
  */
 #define _GNU_SOURCE
+#include "init.h"
+
 #include <errno.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -138,7 +140,7 @@ static void open_console(void)
 }
 
 /* The host gave the port a name; which /dev/vportNpM it is, sysfs knows. */
-static FILE *open_report(void)
+static FILE *open_port(const char *wanted)
 {
 	double deadline = now() + 10;
 	struct dirent *entry;
@@ -157,12 +159,12 @@ static FILE *open_report(void)
 			if (!fgets(name, sizeof(name), f))
 				name[0] = '\0';
 			fclose(f);
-			if (strcmp(name, "diskseq.tap\n"))
+			name[strcspn(name, "\n")] = '\0';
+			if (strcmp(name, wanted))
 				continue;
 			snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
 			f = fopen(path, "we");
 			if (f) {
-				setvbuf(f, NULL, _IOLBF, 4096);
 				closedir(dir);
 				return f;
 			}
@@ -173,7 +175,7 @@ static FILE *open_report(void)
 	} while (now() < deadline);
 
 	errno = ENOENT;
-	panic("no virtio port is named diskseq.tap");
+	panic("no virtio port is named %s", wanted);
 }
 
 static bool wanted(const char *name)
@@ -440,7 +442,8 @@ int main(void)
 	if (getenv("SHELL_ONLY")) {
 		run_shell();
 	} else {
-		report = open_report();
+		report = open_port("diskseq.tap");
+		setvbuf(report, NULL, _IOLBF, 4096);
 		if (breakage) {
 			fprintf(report, "TAP version 13\n1..1\n# selftests: block: hook\n");
 			fflush(report);
@@ -448,6 +451,9 @@ int main(void)
 			hook(breakage);
 		}
 		run_tests();
+		if (!access("/sys/kernel/debug/gcov", F_OK) &&
+		    !send_counters(open_port("diskseq.gcov")))
+			panic("/sys/kernel/debug/gcov");
 	}
 	power_off();
 }

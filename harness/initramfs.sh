@@ -16,8 +16,8 @@ kselftest) installed=$BUILD/selftests ;;
 esac
 
 # shellcheck disable=SC2086 # words
-$arch_cc -static -O2 -Wall -Wextra -o "$OUT/init" "$HARNESS/init.c" >"$OUT/init.log" 2>&1 ||
-	die_log build "$OUT/init.log" "harness/init.c does not build"
+$arch_cc -static -O2 -Wall -Wextra -o "$OUT/init" "$HARNESS"/init*.c >"$OUT/init.log" 2>&1 ||
+	die_log build "$OUT/init.log" "harness/init*.c do not build"
 
 # Its package would replace the busybox of the machine, so it is only unpacked.
 busybox() {

@@ -7,12 +7,7 @@
 
 : "${BASE:?}" "${OUT:?}"
 
-TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
-BUILD=$TREE/build
-[ "$GUEST" != userland ] || BUILD=$BUILD-$GUEST
-[ "$ARCH" = x86_64 ] || BUILD=$BUILD-$ARCH
-BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
-export TREE BUILD
+. "$HARNESS/build-dir.sh"
 
 # A mutant starts from what was built of the series.
 case $VARIANT in

@@ -86,4 +86,8 @@ if [ -z "${WORKTREE:-}" ]; then
 fi
 "$HARNESS/kernel.sh"
 "$HARNESS/boot.sh"
-[ -n "${SHELL_ONLY:-}" ] || "$HARNESS/results.sh"
+[ -z "${SHELL_ONLY:-}" ] || exit 0
+"$HARNESS/results.sh"
+case ,${DEBUG:-}, in
+*,gcov,*) "$HARNESS/coverage.sh" ;;
+esac

@@ -6,7 +6,7 @@ fake_world
 run=$HARNESS/run.sh
 
 dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10\)" "$run" BASE=v9.99
-dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: fault kasan kcsan lockdep" "$run" DEBUG=nonsense
+dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: fault gcov kasan kcsan lockdep power up" "$run" DEBUG=nonsense
 dies "an unknown ARCH" usage "unknown ARCH 'vax' \(there are: arm64 i386 s390x x86_64\)" "$run" ARCH=vax
 dies "an unknown ACCEL" usage "unknown ACCEL 'warp'" "$run" ACCEL=warp
 dies "a TIMEOUT that is no number" usage "TIMEOUT='soon' is no number" "$run" TIMEOUT=soon

@@ -1,0 +1,11 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=sh
+# Where the kernel of this run lies and where it is built. Sourced after lib.sh,
+# when BASE is known.
+
+TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
+BUILD=$TREE/build
+[ "$GUEST" != userland ] || BUILD=$BUILD-$GUEST
+[ "$ARCH" = x86_64 ] || BUILD=$BUILD-$ARCH
+BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
+export TREE BUILD
