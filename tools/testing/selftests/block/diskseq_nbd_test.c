@@ -1130,6 +1130,54 @@ TEST_F_TIMEOUT(nbd, readers_see_one_export_under_one_number, 120)
 	free(r.log);
 }
 
+struct visitor {
+	const char *name;
+	unsigned int visits;
+	bool stop;
+};
+
+static void *visitor_run(void *arg)
+{
+	struct visitor *v = arg;
+
+	while (!__atomic_load_n(&v->stop, __ATOMIC_RELAXED)) {
+		open_once((void *)v->name);
+		__atomic_add_fetch(&v->visits, 1, __ATOMIC_RELAXED);
+	}
+	return NULL;
+}
+
+/* Opened and closed without pause, at every moment of a connect */
+TEST_F_TIMEOUT(nbd, a_connect_stands_those_who_open_and_close, 120)
+{
+	int rounds = test_rounds(MAX_ROUNDS), i;
+	struct nbd *t = &self->t;
+	struct visitor v = { .name = t->name };
+	pthread_t thread;
+	__u64 seq;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	seq = number(t);
+	ASSERT_NE(0, seq);
+	server_stop(&t->server);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, visitor_run, &v));
+	for (i = 0; i < rounds; i++) {
+		ASSERT_EQ(0, server_start(&t->server, i + 1, false));
+		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+		EXPECT_EQ(seq + 1, number(t));
+		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+		EXPECT_EQ(seq + 2, number(t));
+		seq = number(t);
+		close_ioctl(t);
+		server_stop(&t->server);
+	}
+	__atomic_store_n(&v.stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+	EXPECT_LE(rounds, v.visits);
+}
+
 /* Requests in flight when a server is left from two sides at once */
 
 #define NR_REQUESTS	16
