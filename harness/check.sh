@@ -100,7 +100,7 @@ control() {
 	status=0
 	# A probe that finds no feature would skip a test which asserts nothing.
 	# What makes that kernel hang costs each case after it its own time limit.
-	run "$1" kselftest base DISKSEQ_NO_PROBE=1 TIMEOUT="${TIMEOUT:-1200}" || status=$?
+	run "$1" kselftest base DISKSEQ_NO_PROBE=1 TIMEOUT="${TIMEOUT:-2000}" || status=$?
 	if ! ran "$status"; then
 		verdict 1 "$1: the negative control ran"
 		return

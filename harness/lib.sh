@@ -157,7 +157,8 @@ install_packages() {
 			die tool "missing Debian packages:$need_packages (not root, and no sudo without a password)"
 	fi
 	lock 7 apt
-	say "installing Debian packages:$need_packages"
+	# what the caller prints may be read by a program
+	say "installing Debian packages:$need_packages" >&2
 	install_now >"$CACHE/apt.log" 2>&1 </dev/null ||
 		die_log tool "$CACHE/apt.log" "apt-get cannot install$need_packages"
 	exec 7>&-

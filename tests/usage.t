@@ -18,6 +18,13 @@ dies "an unknown TEST" usage "no test is named 'fale' \(there are: fake" "$run" 
 dies "a WORKTREE that is no kernel" usage "is no kernel tree" "$run" WORKTREE="$T"
 dies "a missing package with NO_INSTALL" tool "missing Debian packages: nonesuch \(NO_INSTALL" \
 	env NO_INSTALL=1 HARNESS="$HARNESS" sh -c '. "$HARNESS/lib.sh"; need no-such-command nonesuch sh dash' "$run"
+mkdir "$T/apt"
+echo '#!/bin/sh' >"$T/apt/apt-get"
+printf '#!/bin/sh\nshift\nexec "$@"\n' >"$T/apt/sudo"
+chmod +x "$T/apt"/*
+check "that a package is installed is not said where a program reads" \
+	env HARNESS="$HARNESS" PATH="$T/apt:$PATH" sh -c 'said=$(. "$HARNESS/lib.sh"; need no-such-command nonesuch 2>"$1") &&
+		[ -z "$said" ] && grep -q "installing Debian packages: nonesuch" "$1"' "$run" "$T/installing"
 
 fake_qemu pass
 dies "KVM for another machine's kernel" usage "ARCH=arm64 is not this machine's" env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/boot.sh"
