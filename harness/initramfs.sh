@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Packs init and the installed selftests, or the program that stands in for them,
-# into $OUT/initramfs.cpio. The kernel's own gen_init_cpio writes it from a list,
-# so nobody has to be root for /dev/console. WITH_SHELL=1 adds busybox;
-# harness/programs names what else of Debian's there is.
+# and the kernel's modules if there are any, into $OUT/initramfs.cpio. The kernel's
+# own gen_init_cpio writes it from a list, so nobody has to be root for /dev/console.
+# WITH_SHELL=1 adds busybox; harness/programs names what else of Debian's there is.
 
 . "$(dirname "$0")/lib.sh"
 . "$HARNESS/arch.sh"
@@ -73,6 +73,10 @@ programs() {
 	(cd "$installed" && find . -mindepth 1 -type d -printf 'dir /kselftest/%P 0755 0 0\n' &&
 		find . -type f -printf "file /kselftest/%P $installed/%P 0%m 0 0\n")
 	programs
+	if [ -d "$OUT/modules" ]; then
+		(cd "$OUT/modules" && find lib -type d -printf 'dir /%p 0755 0 0\n' &&
+			find lib -type f -printf "file /%p $OUT/modules/%p 0644 0 0\n")
+	fi
 	if [ -n "${WITH_SHELL:-}" ]; then
 		busybox >&2
 		echo "file /bin/busybox $CACHE/busybox 0755 0 0"
