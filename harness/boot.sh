@@ -66,7 +66,11 @@ userland)
 		-drive "file=$OUT/tests.tar,format=raw,if=virtio,readonly=on" ;;
 soak)	# thousands of disks
 	set -- -m 2048 -initrd "$OUT/initramfs.cpio" ;;
-*)	set -- -m 512 -initrd "$OUT/initramfs.cpio" ;;
+*)	memory=512
+	case ,${DEBUG:-}, in
+	*,kasan,*) memory=1536 ;;	# what was freed stays a while, leaks are tracked
+	esac
+	set -- -m "$memory" -initrd "$OUT/initramfs.cpio" ;;
 esac
 
 set -- "$QEMU" -machine "$arch_machine" -accel "$accel" -cpu "$cpu" -smp "${SMP:-2}" -nodefaults \

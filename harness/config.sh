@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Configures $TREE in $BUILD: allnoconfig, the fragments of harness/config, the
 # selftests' own config, that of the Debian guest where it is for that, what is
-# ARCH's own, and the fragments that DEBUG names; then looks whether every symbol
-# asked for took.
+# ARCH's own, and the fragments that DEBUG names, with what is BASE's own of them;
+# then looks whether every symbol asked for took.
 
 . "$(dirname "$0")/lib.sh"
 . "$HARNESS/kbuild.sh"
@@ -17,6 +17,7 @@ selftest_config=$TREE/tools/testing/selftests/block/config
 set -- "$@" "$HARNESS/config/arch-$ARCH.config"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
 	set -- "$@" "$HARNESS/config/debug-$name.config"
+	[ ! -f "$HARNESS/config/$BASE-$name.config" ] || set -- "$@" "$HARNESS/config/$BASE-$name.config"
 done
 [ -z "${CONFIG:-}" ] || set -- "$@" "$CONFIG"
 

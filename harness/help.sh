@@ -21,6 +21,8 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  hang, and the numbers are right afterwards; says its seed
   make soak      attach and detach for long, and thousands of devices at once: neither
                  memory nor time may grow
+  make cross     what the series changes, compiled for the architectures that no guest
+                 runs (CROSS=NAME: only these)
   make check     everything: lint, the harness's own tests, and for each base
                  whose source can be had the tests under full load, the negative
                  control (unpatched kernel) and the mutants, and make userland
@@ -60,7 +62,7 @@ variables:
   CYCLES=N MANY=N   make soak: how many attaches (1000000), how many devices (4096)
   DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)
   ACCEL=kvm|tcg  without it KVM where it is of use, else TCG
-  TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60, Debian: 180)
+  TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60, with Debian or DEBUG=: 180)
   APPEND=WORDS   more words for the guest kernel's command line
   WORKTREE=DIR   run, export: this kernel tree as it stands, not patches/
   VARIANT=NAME   series (the default), base (unpatched), mutant-NAME

@@ -451,6 +451,8 @@ int main(void)
 			hook(breakage);
 		}
 		run_tests();
+		if (!report_leaks())
+			panic("/sys/kernel/debug/kmemleak");
 		if (!access("/sys/kernel/debug/gcov", F_OK) &&
 		    !send_counters(open_port("diskseq.gcov")))
 			panic("/sys/kernel/debug/gcov");

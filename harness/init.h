@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+bool report_leaks(void);
 bool send_counters(FILE *port);
 
 #endif

@@ -3,7 +3,8 @@
 # to the test that was running: prints "TEST<tab>REPORT". KNOWN names a file of
 # regular expressions for what the unpatched kernel reports too, TOUCHED one of
 # the functions that the series has to do with: a data race counts between two
-# accesses of which one is in them. The kernel is full of others.
+# accesses of which one is in them. The kernel is full of others. A leak is told by
+# its size and by who allocated it, not by an address, which differs from run to run.
 
 BEGIN {
 	test = "boot"
@@ -29,6 +30,22 @@ function others_race(report,	names, i, count)
 	return 1
 }
 
+function report(text,	i)
+{
+	for (i = 1; i <= n; i++)
+		if (text ~ ignore[i])
+			return
+	if (!others_race(text))
+		print test "\t" text
+}
+
+function end_of_leak()
+{
+	if (leak != "")
+		report(leak)
+	leak = ""
+}
+
 {
 	sub(/\r$/, "")
 	sub(/^\[ *[0-9.]+\](\[ *[TC][0-9]+\])? /, "")
@@ -37,11 +54,23 @@ function others_race(report,	names, i, count)
 /^diskseq: test / { test = $3; next }
 /^diskseq: end of tests/ { test = "end"; next }
 
-/BUG:|^WARNING: |Oops: |^general protection fault|^Kernel panic|^INFO: |KASAN: |KCSAN: |^UBSAN: |^stack segment|^divide error|^int3:|^irq .* nobody cared|^unreferenced object|^list_(add|del) corruption|refcount_t:/ {
-	for (i = 1; i <= n; i++)
-		if ($0 ~ ignore[i])
-			next
-	if (others_race($0))
-		next
-	print test "\t" $0
+# unreferenced object 0xffff888002a3c000 (size 256):
+/^unreferenced object / {
+	end_of_leak()
+	leak = "unreferenced object of " $5 " bytes of"
+	sub(/\):/, "", leak)
+	callers = 0
+	next
 }
+leak != "" && /^    \[<[0-9a-f]+>\] / {
+	caller = $2
+	sub(/\+0x.*/, "", caller)
+	if (caller !~ /alloc|kmemdup|kstrdup|kvasprintf/ && callers++ < 4)
+		leak = leak " " caller
+	next
+}
+leak != "" && !/^ / { end_of_leak() }
+
+/BUG:|^WARNING: |Oops: |^general protection fault|^Kernel panic|^INFO: |KASAN: |KCSAN: |^UBSAN: |^stack segment|^divide error|^int3:|^irq .* nobody cared|^list_(add|del) corruption|refcount_t:/ { report($0) }
+
+END { end_of_leak() }

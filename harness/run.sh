@@ -22,9 +22,10 @@ case $VARIANT in
 series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
+# Debian and a debug kernel take their time.
+[ "$GUEST${DEBUG:-}" = kselftest ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
 case $GUEST in
-kselftest) ;;
-userland) export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" ;;
+kselftest | userland) ;;
 *) [ -f "$BENCH/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
 esac
 [ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||

@@ -89,6 +89,16 @@ check "kcsan: nor by a part of a name" counts_not "changed_too / not_added"
 : >"$T/touched"
 check "kcsan: all count where nobody knows" counts "before / untouched"
 
+# A leak is told without its address.
+leak() {
+	printf '%s\n' 'diskseq: end of tests' "unreferenced object 0xffff88800$1 (size 256):" \
+		'  comm "diskseq", pid 77, jiffies 42949 (age 12.3s)' '  backtrace:' \
+		"    [<0000$1>] kmem_cache_alloc_trace+0x1/0x2" "    [<0000$1>] blkdev_ioctl+0x1c/0x2e" |
+		awk -f "$HARNESS/reports.awk"
+}
+check "kmemleak: a leak counts" test "$(leak 2a3c000)" = "$(printf 'end\tunreferenced object of 256 bytes of blkdev_ioctl')"
+check "kmemleak: it is the same in another run" test "$(leak 2a3c000)" = "$(leak 7b1d400)"
+
 # KVM: there and of use, not there, there and of no use.
 fake_qemu pass
 echo "flags : fpu vmx sse" >"$T/cpuinfo"
