@@ -7,9 +7,9 @@ MAKEFLAGS += --no-print-directory
 
 export BASE KSRC TEST REPEAT ARCH SMP DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
 export DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
-export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG SEED OPERATIONS CYCLES MANY
+export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG SEED OPERATIONS CYCLES MANY CROSS
 
-.PHONY: help run userland race bench fuzz soak check check-full lint prefixes shell fetch tree export clean distclean
+.PHONY: help run userland race bench fuzz soak cross check check-full lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/help.sh
@@ -31,6 +31,9 @@ fuzz:
 
 soak:
 	@harness/soak.sh
+
+cross:
+	@harness/cross.sh
 
 check:
 	@harness/check.sh

@@ -25,7 +25,7 @@ for name in $only; do
 done
 [ -z "${BASE:-}" ] || known_base "$BASE"
 only_base=${BASE:-}
-unset BASE LEG TEST REPEAT DEBUG ARCH VARIANT WORKTREE SHELL_ONLY HOOK OUT GUEST
+unset BASE LEG TEST REPEAT DEBUG ARCH CROSS VARIANT WORKTREE SHELL_ONLY HOOK OUT GUEST
 
 FULL=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$-full
 mkdir -p "$FULL" "$CACHE/full" 2>/dev/null || die disk "cannot make $FULL"

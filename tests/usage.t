@@ -6,8 +6,9 @@ fake_world
 run=$HARNESS/run.sh
 
 dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10\)" "$run" BASE=v9.99
-dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: fault gcov kasan kcsan lockdep power up" "$run" DEBUG=nonsense
+dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: fault gcov kasan kcsan lockdep module power up" "$run" DEBUG=nonsense
 dies "an unknown ARCH" usage "unknown ARCH 'vax' \(there are: arm64 i386 s390x x86_64\)" "$run" ARCH=vax
+dies "an unknown CROSS" usage "unknown CROSS 'vax' \(there are: alpha arm .* sparc64\)" "$HARNESS/cross.sh" CROSS=arm,vax
 dies "an unknown ACCEL" usage "unknown ACCEL 'warp'" "$run" ACCEL=warp
 dies "a TIMEOUT that is no number" usage "TIMEOUT='soon' is no number" "$run" TIMEOUT=soon
 dies "a REPEAT of 0" usage "REPEAT='0' is no number above 0" "$run" REPEAT=0

@@ -1,0 +1,98 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Compiles each object that the series changes with allmodconfig, for the
+# architectures of harness/cross-arches. A case is an object on one of them; one that
+# the architecture does not have (the floppy) is skipped. A warning in a file that
+# the series touches is a failure.
+# Usage: harness/cross.sh [NAME=VALUE...], with BASE= and CROSS=ARCH,...
+
+. "$(dirname "$0")/args.sh"
+. "$HARNESS/repo.sh"
+
+arches=$(grep -v '^#' "$HARNESS/cross-arches" | cut -f1 | xargs)
+for arch in $(echo "${CROSS:-}" | tr , ' '); do
+	case " $arches " in
+	*" $arch "*) ;;
+	*) die usage "unknown CROSS '$arch' (there are: $arches)" ;;
+	esac
+done
+[ -z "${BASE:-}" ] || known_base "$BASE"
+unset DEBUG WORKTREE
+export ARCH=x86_64 VARIANT=series
+if [ -z "${OUT:-}" ]; then
+	OUT=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$-cross
+	mkdir -p "$OUT" 2>/dev/null || die disk "cannot make $OUT"
+	ln -sfn "${OUT##*/}" "$RESULTS/last"
+	prune_out
+fi
+mkdir -p "$OUT"
+export OUT
+
+"$HARNESS/fetch.sh"
+BASE=$(cat "$OUT/base")
+export BASE
+. "$HARNESS/kbuild.sh"
+TREE=$CACHE/tree/$BASE-series
+export TREE
+make_scratch
+lock 9 "tree-$BASE"
+"$HARNESS/tree.sh"
+touched_paths "$PATCHES/$BASE"/0*.patch | grep '\.[ch]$' | grep -v '^tools/' >"$scratch/paths"
+objects=$(touched_objects | xargs)
+# They want what is no cross compiler, or much time, and change no line of ours; and
+# one arm kernel for version 6 and 7 is more than the compiler's own version 7 gives.
+printf '# CONFIG_%s is not set\n' GCC_PLUGINS DEBUG_INFO MODULE_SIG WERROR ARCH_MULTI_V6 \
+	>"$scratch/off"
+
+# cross ARGUMENT...: the kernel's make in $BUILD, for $arch
+cross() {
+	kmake O="$BUILD" ARCH="$arch" CROSS_COMPILE="$prefix" CC="ccache ${prefix}gcc" \
+		HOSTCC='ccache gcc' LOCALVERSION= ${cflags:+"KCFLAGS=$cflags"} "$@"
+}
+
+passed=0 failed=0 skipped=0
+verdict() {
+	say "  $1: $BASE $arch $2"
+}
+
+need flex flex bison bison bc bc ccache ccache /usr/include/libelf.h libelf-dev
+while read -r arch prefix cflags <&6; do
+	case ",${CROSS:-$arch}," in
+	*",$arch,"*) ;;
+	*) continue ;;
+	esac
+	need "${prefix}gcc" "gcc-${prefix%-}"
+	room 500 "$CACHE"
+	BUILD=$TREE/build-cross-$arch
+	log=$OUT/$arch.log
+	mkdir -p "$BUILD"
+	{
+		cross KCONFIG_ALLCONFIG="$scratch/off" allmodconfig && cross -j"$(nproc)" prepare
+	} >"$log" 2>&1 || die_log build "$log" "$BASE cannot be prepared for $arch"
+	for object in $objects; do
+		rm -f "$BUILD/$object"
+	done
+	# shellcheck disable=SC2086 # words
+	cross -k -j"$(nproc)" $objects >>"$log" 2>&1 || :
+	warning=$(grep 'warning:' "$log" | grep -F -f "$scratch/paths" | head -n 1)
+	if [ -n "$warning" ]; then
+		verdict failed "$warning"
+		failed=$((failed + 1))
+	fi
+	for object in $objects; do
+		if [ -s "$BUILD/$object" ]; then
+			passed=$((passed + 1))
+		elif grep -q "No rule to make target '.*${object##*/}'" "$log"; then
+			verdict skipped "$object: $arch has none"
+			skipped=$((skipped + 1))
+		else
+			verdict failed "$object: does not build (log: $log)"
+			failed=$((failed + 1))
+		fi
+	done
+done 6<<END
+$(grep -v '^#' "$HARNESS/cross-arches")
+END
+say "$BASE cross: $passed cases passed, $failed failed, $skipped skipped"
+[ "$failed" = 0 ] || die failed "$failed of $((passed + failed + skipped)) objects failed"
+[ "$passed" != 0 ] || die nothing "no object was built"

@@ -1,0 +1,40 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What is compiled for other architectures, and what counts as a failure: with a
+# makefile that builds, fails, warns or has no such object by architecture.
+. "$(dirname "$0")/lib.sh"
+fake_world
+cross=$HARNESS/cross.sh
+cat >>"$T/ksrc/Makefile" <<'END'
+allmodconfig:
+> [ $(ARCH) != riscv ] || { echo 'no such architecture'; exit 1; }
+> : >$(O)/.config
+prepare: ;
+block/genhd.o:
+> @case $(ARCH) in \
+> arm) ;; \
+> mips) echo 'block/genhd.c:2:1: error: no'; exit 1 ;; \
+> sh) echo 'block/genhd.c:2:1: warning: unused' ;; \
+> parisc) echo 'block/other.c:2:1: warning: unused' ;; \
+> m68k) echo "make: *** No rule to make target 'block/genhd.o'. Stop."; exit 1 ;; \
+> esac
+> mkdir -p $(O)/block && echo object >$(O)/block/genhd.o
+END
+mkdir "$T/bin"
+for prefix in $(grep -v '^#' "$HARNESS/cross-arches" | cut -f2); do
+	ln -s /bin/true "$T/bin/${prefix}gcc"
+done
+export PATH="$T/bin:$PATH" BASE=v5.14 KSRC="$T/ksrc"
+
+check "one that builds" "$cross" CROSS=arm
+said "counts" '^v5.14 cross: 1 cases passed, 0 failed, 0 skipped$'
+check "once more" "$cross" CROSS=arm,parisc
+said "another file's warning does not count" '^v5.14 cross: 2 cases passed, 0 failed, 0 skipped$'
+dies "one that does not build" failed "1 of 2 objects failed" "$cross" CROSS=arm,mips
+said "is named" 'failed: v5.14 mips block/genhd.o: does not build'
+dies "a warning of ours" failed "1 of 2 objects failed" "$cross" CROSS=sh
+said "is shown" 'failed: v5.14 sh block/genhd.c:2:1: warning'
+dies "where the architecture has none of them" nothing "no object was built" "$cross" CROSS=m68k
+said "they are skipped" 'skipped: v5.14 m68k block/genhd.o: m68k has none'
+dies "one that cannot be configured" build "cannot be prepared for riscv" "$cross" CROSS=riscv
+finish
