@@ -17,17 +17,23 @@ grep -qsx CONFIG_DEBUG_INFO=y "$BUILD/.config" && [ -s "$BUILD/vmlinux" ] &&
 need addr2line binutils
 
 awk -v lines=80 '
-	NR == FNR { sub(/^[^\t]*\t/, ""); wanted[$0]; next }
+	NR == FNR {
+		sub(/^[^\t]*\t/, "")
+		wanted[$0]
+		leaks += /^unreferenced object /
+		next
+	}
 	{
 		sub(/\r$/, "")
 		text = $0
 		sub(/^\[ *[0-9.]+\](\[ *[TC][0-9]+\])? /, "", text)
 	}
 	text in wanted { left = lines; delete wanted[text] }
+	text ~ /^unreferenced object / && leaks-- > 0 { left = 24 }
 	left > 0 { print; left-- }
 	text ~ /^---\[ end trace/ { left = 0 }
 ' "$OUT/reports" "$OUT/console.log" | head -n 400 >"$OUT/encoded"
-CROSS_COMPILE=$arch_cross "$TREE/scripts/decode_stacktrace.sh" "$BUILD/vmlinux" "$TREE" \
+CROSS_COMPILE=$arch_cross "$TREE/scripts/decode_stacktrace.sh" "$BUILD/vmlinux" "$BUILD/.." \
 	<"$OUT/encoded" >"$OUT/decoded" 2>"$OUT/decode.log" ||
 	die_log tool "$OUT/decode.log" "decode_stacktrace.sh failed"
 head -n 100 "$OUT/decoded" | sed 's/^/    /'

@@ -4,7 +4,8 @@
 # regular expressions for what the unpatched kernel reports too, TOUCHED one of
 # the functions that the series has to do with: a data race counts between two
 # accesses of which one is in them. The kernel is full of others. A leak is told by
-# its size and by who allocated it, not by an address, which differs from run to run.
+# its size and by who allocated it, not by an address, which differs from run to run,
+# and once.
 
 BEGIN {
 	test = "boot"
@@ -41,7 +42,7 @@ function report(text,	i)
 
 function end_of_leak()
 {
-	if (leak != "")
+	if (leak != "" && !told[leak]++)
 		report(leak)
 	leak = ""
 }

@@ -44,6 +44,19 @@ guest hang-in-test timeout "did not end within 1 s; plain was running" TIMEOUT=1
 END=1
 guest no-kvm qemu "QEMU failed with status 1"
 
+# The kernel's own decoder is asked where there is debug information.
+tree=$T/cache/diskseq/tree/v5.14-series
+mkdir -p "$tree/scripts"
+printf '#!/bin/sh\nsed "s/^/with its line: /"\n' >"$tree/scripts/decode_stacktrace.sh"
+chmod +x "$tree/scripts/decode_stacktrace.sh"
+echo vmlinux >"$tree/build/vmlinux"
+END=0
+guest warning oops "reported a bug during plain"
+check "without debug information nothing is decoded" sh -c '! grep -q "with its line" "$1"' sh "$T/said"
+echo CONFIG_DEBUG_INFO=y >>"$tree/build/.config"
+guest warning oops "reported a bug during plain"
+said "with it a report is" 'with its line: .*WARNING: '
+
 # A data race counts where the series has to do with it.
 cat >"$T/patch" <<'END'
 diff --git a/block/a.c b/block/a.c
@@ -91,12 +104,14 @@ check "kcsan: all count where nobody knows" counts "before / untouched"
 
 # A leak is told without its address.
 leak() {
-	printf '%s\n' 'diskseq: end of tests' "unreferenced object 0xffff88800$1 (size 256):" \
-		'  comm "diskseq", pid 77, jiffies 42949 (age 12.3s)' '  backtrace:' \
-		"    [<0000$1>] kmem_cache_alloc_trace+0x1/0x2" "    [<0000$1>] blkdev_ioctl+0x1c/0x2e" |
-		awk -f "$HARNESS/reports.awk"
+	for at; do
+		printf '%s\n' "unreferenced object 0xffff88800$at (size 256):" \
+			'  comm "diskseq", pid 77, jiffies 42949 (age 12.3s)' '  backtrace:' \
+			"    [<0000$at>] kmem_cache_alloc_trace+0x1/0x2" "    [<0000$at>] blkdev_ioctl+0x1c/0x2e"
+	done | awk -f "$HARNESS/reports.awk"
 }
-check "kmemleak: a leak counts" test "$(leak 2a3c000)" = "$(printf 'end\tunreferenced object of 256 bytes of blkdev_ioctl')"
+check "kmemleak: a leak counts" test "$(leak 2a3c000)" = "$(printf 'boot\tunreferenced object of 256 bytes of blkdev_ioctl')"
+check "kmemleak: one of many is told" test "$(leak 2a3c000 2a3d000)" = "$(leak 2a3c000)"
 check "kmemleak: it is the same in another run" test "$(leak 2a3c000)" = "$(leak 7b1d400)"
 
 # KVM: there and of use, not there, there and of no use.
