@@ -39,10 +39,8 @@ lock 9 "tree-$BASE"
 "$HARNESS/tree.sh"
 touched_paths "$PATCHES/$BASE"/0*.patch | grep '\.[ch]$' | grep -v '^tools/' >"$scratch/paths"
 objects=$(touched_objects | xargs)
-# They want what is no cross compiler, or much time, and change no line of ours; and
-# one arm kernel for version 6 and 7 is more than the compiler's own version 7 gives.
-printf '# CONFIG_%s is not set\n' GCC_PLUGINS DEBUG_INFO MODULE_SIG WERROR ARCH_MULTI_V6 \
-	>"$scratch/off"
+# They want what is no cross compiler, or much time, and change no line of ours.
+printf '# CONFIG_%s is not set\n' GCC_PLUGINS DEBUG_INFO MODULE_SIG WERROR >"$scratch/off"
 
 # cross ARGUMENT...: the kernel's make in $BUILD, for $arch
 cross() {
