@@ -42,8 +42,10 @@ function report(text,	i)
 
 function end_of_leak()
 {
-	if (leak != "" && !told[leak]++)
+	if (leak != "" && !told[leak]++) {
+		leaks++
 		report(leak)
+	}
 	leak = ""
 }
 
@@ -71,7 +73,13 @@ leak != "" && /^    \[<[0-9a-f]+>\] / {
 	next
 }
 leak != "" && !/^ / { end_of_leak() }
+# What the console lost a part of is still a leak.
+/^kmemleak: [0-9]+ new suspected memory leak/ { suspected++ }
 
 /BUG:|^WARNING: |Oops: |^general protection fault|^Kernel panic|^INFO: |KASAN: |KCSAN: |^UBSAN: |^stack segment|^divide error|^int3:|^irq .* nobody cared|^list_(add|del) corruption|refcount_t:/ { report($0) }
 
-END { end_of_leak() }
+END {
+	end_of_leak()
+	if (suspected && !leaks)
+		report("kmemleak: suspected memory leaks")
+}

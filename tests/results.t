@@ -114,6 +114,8 @@ fake_qemu pass
 dies "kmemleak: it must have looked" truncated "nobody looked for leaks" "$run" DEBUG=kasan
 check "kmemleak: a leak counts" test "$(leak 2a3c000)" = "$(printf 'boot\tunreferenced object of 256 bytes of blkdev_ioctl')"
 check "kmemleak: one of many is told" test "$(leak 2a3c000 2a3d000)" = "$(leak 2a3c000)"
+said=$(echo '[  9.1] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)' | awk -f "$HARNESS/reports.awk")
+check "kmemleak: one that the console did not tell counts" test -n "$said"
 check "kmemleak: it is the same in another run" test "$(leak 2a3c000)" = "$(leak 7b1d400)"
 
 # KVM: there and of use, not there, there and of no use.
