@@ -27,10 +27,9 @@ done
 only_base=${BASE:-}
 unset BASE LEG TEST REPEAT DEBUG ARCH CROSS VARIANT WORKTREE SHELL_ONLY HOOK OUT GUEST
 
-FULL=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$-full
-mkdir -p "$FULL" "$CACHE/full" 2>/dev/null || die disk "cannot make $FULL"
-ln -sfn "${FULL##*/}" "$RESULTS/last"
-prune_out
+results_dir full
+FULL=$results_dir
+mkdir -p "$CACHE/full" 2>/dev/null || die disk "cannot make $CACHE/full"
 # One line a leg that came to an end: key, base, leg, status, passed, failed,
 # skipped, seconds. Those of this call's table; those that a stopped call had; and
 # all that ever were, for the times.

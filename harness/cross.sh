@@ -20,10 +20,8 @@ done
 unset DEBUG WORKTREE
 export ARCH=x86_64 VARIANT=series
 if [ -z "${OUT:-}" ]; then
-	OUT=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$-cross
-	mkdir -p "$OUT" 2>/dev/null || die disk "cannot make $OUT"
-	ln -sfn "${OUT##*/}" "$RESULTS/last"
-	prune_out
+	results_dir cross
+	OUT=$results_dir
 fi
 mkdir -p "$OUT"
 export OUT
@@ -37,7 +35,7 @@ export TREE
 make_scratch
 lock 9 "tree-$BASE"
 "$HARNESS/tree.sh"
-touched_paths "$PATCHES/$BASE"/0*.patch | grep '\.[ch]$' | grep -v '^tools/' >"$scratch/paths"
+touched_sources "$PATCHES/$BASE"/0*.patch >"$scratch/paths"
 objects=$(touched_objects | xargs)
 # They want what is no cross compiler, or much time, and change no line of ours.
 printf '# CONFIG_%s is not set\n' GCC_PLUGINS DEBUG_INFO MODULE_SIG WERROR >"$scratch/off"
@@ -72,7 +70,7 @@ while read -r arch prefix cflags <&6; do
 	done
 	# shellcheck disable=SC2086 # words
 	cross -k -j"$(nproc)" $objects >>"$log" 2>&1 || :
-	warning=$(grep 'warning:' "$log" | grep -F -f "$scratch/paths" | head -n 1)
+	warning=$(warned "$log" | head -n 1)
 	if [ -n "$warning" ]; then
 		verdict failed "$warning"
 		failed=$((failed + 1))

@@ -89,6 +89,15 @@ at_most() {
 	done
 }
 
+# results_dir WHAT|"": makes a folder for what this call leaves, named in $results_dir;
+# out/last leads to it, and old ones go.
+results_dir() {
+	results_dir=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$${1:+"-$1"}
+	mkdir -p "$results_dir" 2>/dev/null || die disk "cannot make $results_dir"
+	ln -sfn "${results_dir##*/}" "$RESULTS/last"
+	prune_out
+}
+
 # The twenty newest runs stay, and what a link like out/race leads to.
 prune_out() {
 	prune_kept=$(find "$RESULTS" -mindepth 1 -maxdepth 1 -type l -exec readlink {} +)

@@ -30,12 +30,7 @@ total=$#
 from=${FROM:-1}
 { [ "$from" -ge 1 ] && [ "$from" -le "$total" ]; } 2>/dev/null ||
 	die usage "FROM=$from: the series has patches 1 to $total"
-touched_paths "$@" | grep '\.[ch]$' | grep -v '^tools/' >"$scratch/paths"
-
-# warned LOG: what it warns of in the files that the series touches
-warned() {
-	grep 'warning:' "$1" | grep -F -f "$scratch/paths" || :
-}
+touched_sources "$@" >"$scratch/paths"
 
 # The series gives the initramfs: its tests run on every prefix's kernel.
 OUT=$PREFIXES/series VARIANT=series "$HARNESS/run.sh" >"$PREFIXES/series.log" 2>&1 || {

@@ -19,6 +19,16 @@ touched_paths() {
 	cut -f3 "$scratch/numstat" | sort -u
 }
 
+# touched_sources PATCH...: those of them that are compiled into a kernel
+touched_sources() {
+	touched_paths "$@" | grep '\.[ch]$' | grep -v '^tools/'
+}
+
+# warned LOG: what it warns of in the files that $scratch/paths lists
+warned() {
+	grep 'warning:' "$1" | grep -F -f "${scratch:?}/paths" || :
+}
+
 # pristine_repo SOURCE REPOSITORY <paths: those of them that SOURCE has, committed
 pristine_repo() {
 	git init -q --template= "$2"

@@ -54,10 +54,8 @@ for name in BASE KSRC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TI
 done
 
 if [ -z "${OUT:-}" ]; then
-	OUT=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$
-	mkdir -p "$OUT" 2>/dev/null || die disk "cannot make $OUT"
-	ln -sfn "${OUT##*/}" "$RESULTS/last"
-	prune_out
+	results_dir ''
+	OUT=$results_dir
 fi
 mkdir -p "$OUT"
 : >"$OUT/times"
