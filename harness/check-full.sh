@@ -3,8 +3,9 @@
 # The tests under stress, for each base whose source can be had: the legs of
 # harness/full-legs. Says first what it will run and how long that took last time,
 # and ends with a table. What was stopped goes on, with the next call, where it
-# was, as long as neither patches nor tests have changed; LEG= runs only some legs,
-# whatever was run before.
+# was, as long as neither patches nor tests have changed. LEG= runs only some legs,
+# whatever was run before; BASE= runs one base's. What they ran the next call without
+# them need not run again: so it can be done in parts, and both bases side by side.
 # Usage: harness/check-full.sh [NAME=VALUE...], with LEG= and BASE=.
 
 . "$(dirname "$0")/args.sh"
@@ -31,7 +32,7 @@ results_dir full
 FULL=$results_dir
 mkdir -p "$CACHE/full" 2>/dev/null || die disk "cannot make $CACHE/full"
 # One line a leg that came to an end: key, base, leg, status, passed, failed,
-# skipped, seconds. Those of this call's table; those that a stopped call had; and
+# skipped, seconds. Those of this call's table; those since the last whole call; and
 # all that ever were, for the times.
 results=$FULL/results
 ended=$CACHE/full/ended
@@ -39,11 +40,21 @@ times=$CACHE/full/times
 touch "$ended" "$times"
 key=$(cd "$TOP" && find "$PATCHES" "$HARNESS" "$BENCH" tests -type f -exec sha256sum {} + |
 	sort | sha256sum | cut -d' ' -f1)
-lock 8 check-full
+lock 8 "check-full${only_base:+-$only_base}"
 
+# The last line of FILE for BASE and LEG, and with KEY only one that has it.
+# line FILE BASE LEG [KEY]
+line() {
+	awk -F '\t' -v base="$2" -v leg="$3" -v key="${4:-}" '
+		$2 == base && $3 == leg && (key == "" || $1 == key) { line = $0 }
+		END { if (line == "") exit 1; print line }' "$1"
+}
 took() {
-	awk -F '\t' -v base="$1" -v leg="$2" '$2 == base && $3 == leg { s = $8 }
-		END { print s == "" ? "not run yet" : s " s last time" }' "$times"
+	if took=$(line "$times" "$1" "$2"); then
+		echo "${took##*"$tab"} s last time"
+	else
+		echo "not run yet"
+	fi
 }
 
 for base in $(bases); do
@@ -57,7 +68,7 @@ for base in $(bases); do
 		*" $leg "*) ;;
 		*) continue ;;
 		esac
-		if [ -z "$only" ] && grep "^$key$tab$base$tab$leg$tab" "$ended" >>"$results"; then
+		if [ -z "$only" ] && line "$ended" "$base" "$leg" "$key" >>"$results"; then
 			say "done    $base $leg" >&3
 			continue
 		fi
@@ -114,8 +125,7 @@ while IFS=$tab read -r base leg goal words <&7; do
 	[ "$status" = 0 ] || [ "$failed" != 0 ] || failed=1
 	printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$key" "$base" "$leg" "$status" \
 		"$passed" "$failed" "$skipped" $(($(date +%s) - begin)) |
-		tee -a "$times" >>"$results"
-	[ -n "$only" ] || tail -n 1 "$results" >>"$ended"
+		tee -a "$times" "$ended" >>"$results"
 done 7<"$FULL/plan"
 
 say ""
@@ -125,8 +135,8 @@ say ""
 } >"$FULL/table.tsv"
 expand -t 12 "$FULL/table.tsv" | tee "$FULL/table.txt"
 say "logs: $FULL"
-# It came to its end: the next call starts anew.
-[ -n "$only" ] || : >"$ended"
+# All of it came to its end: the next call starts anew.
+[ -n "$only$only_base" ] || : >"$ended"
 awk -F '\t' 'NR > 1 { p += $3; f += $4; s += $5 } END {
 	print p + 0 " passed, " f + 0 " failed, " s + 0 " skipped"; exit f > 0 }' "$FULL/table.tsv" ||
 	exit "$(status failed)"

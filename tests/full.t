@@ -35,6 +35,12 @@ said "it says how long that took" '^to run  v5.14 two: make run REPEAT=3 \([0-9]
 
 check "one leg" "$full" LEG=two
 check "is the only one" same "$(table)" "two v5.14 3 0 1 ok"
+check "after it, all" "$full"
+said "do not run it again" '^done    v5.14 two$'
+check "and the table has both" same "$(table | cut -d' ' -f1 | xargs)" "two one"
+check "one base" "$full" BASE=v5.14
+check "after it, all" "$full"
+said "do not run it again either" '^done    v5.14 one$'
 
 legs "one\trun\tREPEAT=2\nbad\trun\tCANNED=$canned/failed\nlast\trun\tREPEAT=3\n"
 check "a leg that fails fails the whole" sh -c '! "$1"' sh "$full"
