@@ -126,7 +126,7 @@ lock() {
 	mkdir -p "$CACHE/lock" 2>/dev/null || die disk "cannot make $CACHE/lock"
 	eval "exec $1>\"\$CACHE/lock/\$2\""
 	flock -n "$1" && return
-	say "waiting for another run that uses $2"
+	say "waiting for another run that uses $2" >&2
 	flock "$1"
 }
 

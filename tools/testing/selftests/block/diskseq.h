@@ -12,6 +12,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -50,6 +52,8 @@ struct loop_config {
 
 #define LOOP_FIRST	200		/* numbers nobody else is using */
 #define LOOP_MAX	256		/* how many such */
+#define SETTING_MAX	16
+#define LEFTOVER_MAX	16
 
 static inline long long now_ms(void)
 {
@@ -247,14 +251,115 @@ static inline int open_disk(const char *dev, int flags)
  * before its tear-down, and a timeout kills it: what is left over then is
  * removed when the program ends.
  */
+struct setting {
+	char		path[96];	/* empty: none */
+	char		was[64];
+};
+
+struct leftover {
+	void		(*remove)(const char *name);	/* NULL: none */
+	char		name[32];
+};
+
 struct shared {
+	pid_t		program;
+	pid_t		test;		/* the last one that was begun */
 	bool		loops[LOOP_MAX];
 	int		scsi_hosts;
+	struct setting	settings[SETTING_MAX];
+	struct leftover	leftovers[LEFTOVER_MAX];
 	bool		probed;
 	const char	*unusable;
 };
 
 static struct shared *shared;
+
+static inline struct setting *setting_find(const char *path)
+{
+	int i;
+
+	for (i = 0; i < SETTING_MAX; i++)
+		if (!strcmp(shared->settings[i].path, path))
+			return &shared->settings[i];
+	return NULL;
+}
+
+/*
+ * Change a setting of the kernel: a file that takes what it shows, or one of
+ * several words it shows, where that in brackets is chosen. It gets back what
+ * it was by setting_restore(), or when the program ends.
+ */
+static inline int setting_change(const char *path, const char *value)
+{
+	struct setting *setting = setting_find(path);
+	char *chosen;
+	int ret;
+
+	if (!setting) {
+		setting = setting_find("");
+		if (!setting || strlen(path) >= sizeof(setting->path))
+			return -ENOSPC;
+		ret = read_text(path, setting->was, sizeof(setting->was));
+		if (ret)
+			return ret;
+		chosen = strchr(setting->was, '[');
+		if (chosen) {
+			chosen[strcspn(chosen, "]")] = '\0';
+			memmove(setting->was, chosen + 1, strlen(chosen));
+		}
+		strcpy(setting->path, path);
+	}
+	return write_text(path, value);
+}
+
+/* Nothing happens if it was not changed. */
+static inline int setting_restore(const char *path)
+{
+	struct setting *setting = setting_find(path);
+	int ret;
+
+	if (!setting)
+		return 0;
+	ret = write_text(path, setting->was);
+	setting->path[0] = '\0';
+	return ret;
+}
+
+static inline struct leftover *leftover_find(const char *name)
+{
+	int i;
+
+	for (i = 0; i < LEFTOVER_MAX; i++)
+		if (!strcmp(shared->leftovers[i].name, name))
+			return &shared->leftovers[i];
+	return NULL;
+}
+
+/*
+ * Have @remove called for @name when the program ends, unless leftover_gone()
+ * is called before. To be called first, and then what may be left over made.
+ */
+static inline int leftover_expect(const char *name,
+				  void (*remove)(const char *name))
+{
+	struct leftover *leftover = leftover_find(name);
+
+	if (!leftover)
+		leftover = leftover_find("");
+	if (!leftover || strlen(name) >= sizeof(leftover->name))
+		return -ENOSPC;
+	strcpy(leftover->name, name);
+	leftover->remove = remove;
+	return 0;
+}
+
+static inline void leftover_gone(const char *name)
+{
+	struct leftover *leftover = leftover_find(name);
+
+	if (leftover)
+		leftover->name[0] = '\0';
+}
 
 /* Uevents */
 
@@ -772,6 +877,30 @@ static inline int scsi_debug_remove(void)
 
 /* At the end */
 
+/* A kernel that has come to a standstill does not let go of a process. */
+static inline void wait_bounded(pid_t pid)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+
+	while (!waitpid(pid, NULL, WNOHANG) && now_ms() < deadline)
+		nap();
+}
+
+static inline void leftover_remove(struct leftover *leftover)
+{
+	pid_t pid;
+
+	if (!leftover->name[0])
+		return;
+	pid = fork();
+	if (!pid) {
+		leftover->remove(leftover->name);
+		_exit(0);
+	}
+	if (pid > 0)
+		wait_bounded(pid);
+}
+
 static inline void cleanup(void)
 {
 	struct dirent *entry;
@@ -779,6 +908,16 @@ static inline void cleanup(void)
 	DIR *dir;
 	int i;
 
+	/* only if a signal ends the program */
+	if (shared->test && !waitpid(shared->test, NULL, WNOHANG)) {
+		kill(shared->test, SIGKILL);
+		wait_bounded(shared->test);
+	}
+	for (i = SETTING_MAX - 1; i >= 0; i--)
+		if (shared->settings[i].path[0])
+			setting_restore(shared->settings[i].path);
+	for (i = LEFTOVER_MAX - 1; i >= 0; i--)
+		leftover_remove(&shared->leftovers[i]);
 	for (i = 0; i < LOOP_MAX; i++) {
 		struct loop lo = { .nr = LOOP_FIRST + i };
 
@@ -800,12 +939,30 @@ static inline void cleanup(void)
 		closedir(dir);
 }
 
+static inline void note_test(void)
+{
+	if (getppid() == shared->program)
+		shared->test = getpid();
+}
+
+/* By a timeout, or by whoever has seen enough */
+static inline void end_program(int sig)
+{
+	if (getpid() == shared->program)
+		exit(128 + sig);
+	_exit(128 + sig);
+}
+
 static __attribute__((constructor)) void shared_init(void)
 {
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE,
 		      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (shared == MAP_FAILED)
 		abort();
+	shared->program = getpid();
+	pthread_atfork(NULL, NULL, note_test);
+	signal(SIGTERM, end_program);
+	signal(SIGINT, end_program);
 	/* not run by the tests' own processes: these leave by _exit() */
 	atexit(cleanup);
 }

@@ -25,9 +25,10 @@
 FIXTURE(cdrom)
 {
 	const char *reason;
-	struct drive d;
+	struct watch d;
 	struct qmp qmp;
 	const char *id;
+	char poll[128];		/* the setting */
 	__u64 seq;		/* what the last check_*() has found */
 };
 
@@ -51,24 +52,16 @@ FIXTURE_VARIANT_ADD(cdrom, scsi) {
 
 FIXTURE_SETUP(cdrom)
 {
-	struct drive *d = &self->d;
-	struct drive_news news;
-	int fd, ret;
+	struct watch *d = &self->d;
+	struct news news;
+	int fd;
 
 	memset(self, 0, sizeof(*self));
 	d->nl = -1;
-	self->qmp.fd = -1;
 	self->id = variant->id;
-	if (geteuid()) {
-		self->reason = "needs root";
+	ASSERT_EQ(0, qmp_start(&self->qmp, &self->reason));
+	if (self->reason)
 		return;
-	}
-	ret = qmp_open(&self->qmp);
-	if (ret == -ENODEV) {
-		self->reason = "needs the monitor of QEMU by a port";
-		return;
-	}
-	ASSERT_EQ(0, ret);
 	load_module("sr_mod", NULL);
 	if (find_drive("sr", variant->part, d->name)) {
 		self->reason = "needs the CD drive of QEMU";
@@ -85,19 +78,20 @@ FIXTURE_SETUP(cdrom)
 	ASSERT_LE(0, d->nl);
 	ASSERT_EQ(0, media_none(&self->qmp));
 	ASSERT_EQ(0, medium_insert(&self->qmp, self->id, 'a'));
-	ASSERT_EQ(0, disk_poll(d->name, POLL_MS));
+	disk_path(self->poll, d->name, "events_poll_msecs");
+	ASSERT_EQ(0, setting_change(self->poll, POLL_MS));
 	ASSERT_EQ(0, drive_settle(d));
-	ASSERT_EQ(0, drive_hear(d, &news));
+	ASSERT_EQ(0, watch_hear(d, &news));
 	ASSERT_EQ(0, drive_diskseq(d, &self->seq));
 }
 
 FIXTURE_TEARDOWN(cdrom)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 
 	if (d->nl >= 0) {
 		EXPECT_EQ(0, media_none(&self->qmp));
-		EXPECT_EQ(0, disk_poll(d->name, "-1"));
+		EXPECT_EQ(0, setting_restore(self->poll));
 		close(d->nl);
 	}
 	qmp_close(&self->qmp);
@@ -105,7 +99,7 @@ FIXTURE_TEARDOWN(cdrom)
 }
 
 /* As eject(1) does: the kernel looks what has become of the disc at the close. */
-static int move_tray(const struct drive *d, unsigned long request)
+static int move_tray(const struct watch *d, unsigned long request)
 {
 	int fd, ret;
 
@@ -113,19 +107,6 @@ static int move_tray(const struct drive *d, unsigned long request)
 	if (fd < 0)
 		return fd;
 	ret = ioctl(fd, request) ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
-/* What disc is there for who opens it now? */
-static int read_disc(const struct drive *d)
-{
-	int fd, ret;
-
-	fd = open_disk(d->name, O_RDONLY | O_DIRECT);
-	if (fd < 0)
-		return fd;
-	ret = medium_read(fd);
 	close(fd);
 	return ret;
 }
@@ -142,7 +123,7 @@ TEST_F(cdrom, change_by_the_host_has_a_new_number)
 
 		ASSERT_EQ(0, medium_change(&self->qmp, self->id, medium));
 		check_changed(_metadata, &self->d, &self->seq);
-		EXPECT_EQ(medium, read_disc(&self->d));
+		EXPECT_EQ(medium, medium_read_once(self->d.name));
 	}
 }
 
@@ -156,10 +137,10 @@ TEST_F(cdrom, disc_taken_out_and_put_in_has_a_new_number)
 	for (i = 0; i < NR_CHANGES; i++) {
 		ASSERT_EQ(0, medium_none(&self->qmp, self->id));
 		check_changed(_metadata, &self->d, &self->seq);
-		EXPECT_EQ(-ENOMEDIUM, read_disc(&self->d));
+		EXPECT_EQ(-ENOMEDIUM, medium_read_once(self->d.name));
 		ASSERT_EQ(0, medium_insert(&self->qmp, self->id, 'a'));
 		check_changed(_metadata, &self->d, &self->seq);
-		EXPECT_EQ('a', read_disc(&self->d));
+		EXPECT_EQ('a', medium_read_once(self->d.name));
 	}
 }
 
@@ -182,13 +163,13 @@ TEST_F(cdrom, eject_and_close_by_the_guest_have_new_numbers)
 		}
 		ASSERT_EQ(0, move_tray(&self->d, CDROMCLOSETRAY));
 		check_changed(_metadata, &self->d, &self->seq);
-		EXPECT_LT(0, read_disc(&self->d));
+		EXPECT_LT(0, medium_read_once(self->d.name));
 	}
 }
 
 TEST_F(cdrom, polls_and_opens_without_change_draw_nothing)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	int i, state;
 
 	if (self->reason)
@@ -216,7 +197,7 @@ TEST_F(cdrom, polls_and_opens_without_change_draw_nothing)
 TEST_F(cdrom, disc_that_is_no_filesystem_keeps_its_number)
 {
 	char dir[] = "/tmp/diskseq-XXXXXX", path[64];
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	int i, fd, ret, err;
 
 	if (self->reason)
@@ -256,7 +237,7 @@ TEST_F(cdrom, disc_that_is_no_filesystem_keeps_its_number)
 /* The host asks for a disc whose door is locked, as the button does. */
 TEST_F(cdrom, eject_request_draws_nothing)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	int i, fd;
 
 	if (self->reason)
@@ -266,21 +247,21 @@ TEST_F(cdrom, eject_request_draws_nothing)
 		fd = open_disk(d->name, O_RDONLY);
 		ASSERT_LE(0, fd);
 		ASSERT_EQ(0, tray_open(&self->qmp, self->id, false));
-		ASSERT_EQ(0, drive_wait(d, false));
+		ASSERT_EQ(0, watch_wait(d, false));
 		ASSERT_EQ(0, disk_wait_for_polls(d->name, 3));
 		check_unchanged(_metadata, d, self->seq, 1);
 		close(fd);
 		ASSERT_EQ(0, disk_look(d->name));
 		ASSERT_EQ(0, disk_wait_for_polls(d->name, 3));
 		check_unchanged(_metadata, d, self->seq, 0);
-		EXPECT_EQ('a', read_disc(d));
+		EXPECT_EQ('a', medium_read_once(d->name));
 	}
 }
 
 /* What is read then is what the number is of. */
 TEST_F(cdrom, open_that_closes_the_tray_finds_the_disc)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	__u64 before;
 	int i, fd;
 
@@ -309,8 +290,8 @@ TEST_F(cdrom, open_that_closes_the_tray_finds_the_disc)
 /* Who hears from the drive that it was reset may take the disc for another. */
 TEST_F(cdrom, disc_keeps_its_number_while_the_machine_sleeps)
 {
-	struct drive *d = &self->d;
-	struct drive_news news;
+	struct watch *d = &self->d;
+	struct news news;
 	__u64 seq;
 	int ret;
 
@@ -323,7 +304,7 @@ TEST_F(cdrom, disc_keeps_its_number_while_the_machine_sleeps)
 	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, drive_settle(d));
 	if (variant->reset) {
-		ASSERT_EQ(0, drive_hear(d, &news));
+		ASSERT_EQ(0, watch_hear(d, &news));
 		ASSERT_EQ(0, drive_diskseq(d, &seq));
 		EXPECT_EQ(self->seq < seq, news.media > 0);
 		EXPECT_EQ(0, news.decreases);
@@ -332,7 +313,7 @@ TEST_F(cdrom, disc_keeps_its_number_while_the_machine_sleeps)
 	} else {
 		check_unchanged(_metadata, d, self->seq, 0);
 	}
-	EXPECT_EQ('a', read_disc(d));
+	EXPECT_EQ('a', medium_read_once(d->name));
 }
 
 enum { MEDIA_CHANGED, DRIVE_STATUS, DISC_STATUS, UNIT_READY, NR_QUESTIONS };
@@ -357,8 +338,8 @@ static void ask(int fd, int question)
 /* Who is told first is not the only one who is to know. */
 TEST_F(cdrom, change_that_somebody_asked_for_has_a_new_number)
 {
-	struct drive *d = &self->d;
-	struct drive_news news;
+	struct watch *d = &self->d;
+	struct news news;
 	__u64 seq;
 	int i, fd;
 
@@ -373,12 +354,12 @@ TEST_F(cdrom, change_that_somebody_asked_for_has_a_new_number)
 					   i % 2 ? 'a' : 'b'));
 		ask(fd, i % NR_QUESTIONS);
 		ASSERT_EQ(0, disk_poll(d->name, POLL_MS));
-		EXPECT_EQ(0, drive_wait(d, true)) {
+		EXPECT_EQ(0, watch_wait(d, true)) {
 			TH_LOG("lost by question %d", i % NR_QUESTIONS);
 		}
 		close(fd);
 		ASSERT_EQ(0, drive_settle(d));
-		ASSERT_EQ(0, drive_hear(d, &news));
+		ASSERT_EQ(0, watch_hear(d, &news));
 		ASSERT_EQ(0, drive_diskseq(d, &seq));
 		EXPECT_LT(self->seq, seq);
 		self->seq = seq;

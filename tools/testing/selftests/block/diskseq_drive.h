@@ -5,28 +5,11 @@
 #ifndef __DISKSEQ_DRIVE_H
 #define __DISKSEQ_DRIVE_H
 
-#include "../kselftest_harness.h"
 #include "diskseq_disk.h"
-
-/* Drives, and what the kernel tells of them */
-
-struct drive {
-	struct uevent_log log;
-	size_t mark;
-	char name[64];
-	int nl;
-};
-
-/* What happened to the drive between two looks at it */
-struct drive_news {
-	unsigned int media;		/* media changes that were announced */
-	unsigned int requests;		/* to eject the medium */
-	unsigned int decreases;		/* of the number, between two events */
-	__u64 last;			/* number of the last event */
-};
+#include "diskseq_watch.h"
 
 /* By all who show it; an open by itself looks for a change. */
-static inline int drive_diskseq(const struct drive *d, __u64 *seq)
+static inline int drive_diskseq(const struct watch *d, __u64 *seq)
 {
 	__u64 by_sysfs;
 	int fd, ret;
@@ -44,56 +27,11 @@ static inline int drive_diskseq(const struct drive *d, __u64 *seq)
 	return ret;
 }
 
-/* What there is to hear of since the last call, up to now */
-static inline int drive_hear(struct drive *d, struct drive_news *news)
-{
-	__u64 highest = 0;
-	int ret;
-
-	memset(news, 0, sizeof(*news));
-	ret = uevent_fence(d->nl, d->name, &d->log);
-	if (ret)
-		return ret;
-	for (; d->mark < d->log.nr; d->mark++) {
-		const struct uevent *ev = &d->log.ev[d->mark];
-
-		if (!uevent_is_own(ev, d->name))
-			continue;
-		if (ev->diskseq < highest)
-			news->decreases++;
-		highest = ev->diskseq;
-		news->last = ev->diskseq;
-		news->media += ev->media_change;
-		news->requests += ev->eject_request;
-	}
-	return 0;
-}
-
-/* Wait for a new medium or a request to eject one, which stay to be heard of. */
-static inline int drive_wait(struct drive *d, bool media)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-	struct uevent ev;
-	int ret;
-
-	for (;;) {
-		ret = uevent_read(d->nl, &ev, deadline - now_ms());
-		if (ret <= 0)
-			return ret ? ret : -ETIMEDOUT;
-		ret = uevent_append(&d->log, &ev);
-		if (ret)
-			return ret;
-		if (uevent_is_own(&ev, d->name) &&
-		    (media ? ev.media_change : ev.eject_request))
-			return 0;
-	}
-}
-
 /*
  * A drive that is new, or was somebody else's, has things to say of its own:
  * ask until it does not.
  */
-static inline int drive_settle(const struct drive *d)
+static inline int drive_settle(const struct watch *d)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
 	__u64 before, after;
@@ -131,17 +69,17 @@ static inline int drive_is_ready(int fd)
  * there is a new one.
  */
 static inline void check_changed(struct __test_metadata *_metadata,
-				 struct drive *d, __u64 *seq)
+				 struct watch *d, __u64 *seq)
 {
-	struct drive_news news;
+	struct news news;
 	__u64 now;
 
-	ASSERT_EQ(0, drive_wait(d, true));
+	ASSERT_EQ(0, watch_wait(d, true));
 	ASSERT_EQ(0, drive_settle(d));
 	ASSERT_EQ(0, disk_wait_for_polls(d->name, 3));
 	ASSERT_EQ(0, drive_diskseq(d, &now));
 	EXPECT_LT(*seq, now);
-	ASSERT_EQ(0, drive_hear(d, &news));
+	ASSERT_EQ(0, watch_hear(d, &news));
 	EXPECT_LE(1, news.media);
 	EXPECT_GE(2, news.media);
 	EXPECT_EQ(0, news.requests);
@@ -153,13 +91,13 @@ static inline void check_changed(struct __test_metadata *_metadata,
 
 /* There was none, but so many requests to eject. */
 static inline void check_unchanged(struct __test_metadata *_metadata,
-				   struct drive *d, __u64 seq,
+				   struct watch *d, __u64 seq,
 				   unsigned int requests)
 {
-	struct drive_news news;
+	struct news news;
 	__u64 now;
 
-	ASSERT_EQ(0, drive_hear(d, &news));
+	ASSERT_EQ(0, watch_hear(d, &news));
 	EXPECT_EQ(0, news.media);
 	EXPECT_EQ(requests, news.requests);
 	if (requests)

@@ -19,7 +19,7 @@
 FIXTURE(floppy)
 {
 	const char *reason;
-	struct drive d;
+	struct watch d;
 	struct qmp qmp;
 	int minor;
 };
@@ -72,23 +72,15 @@ static int read_node(int minor, __u64 *seq)
 
 FIXTURE_SETUP(floppy)
 {
-	struct drive *d = &self->d;
-	struct drive_news news;
-	int fd, ret;
+	struct watch *d = &self->d;
+	struct news news;
+	int fd;
 
 	memset(self, 0, sizeof(*self));
 	d->nl = -1;
-	self->qmp.fd = -1;
-	if (geteuid()) {
-		self->reason = "needs root";
+	ASSERT_EQ(0, qmp_start(&self->qmp, &self->reason));
+	if (self->reason)
 		return;
-	}
-	ret = qmp_open(&self->qmp);
-	if (ret == -ENODEV) {
-		self->reason = "needs the monitor of QEMU by a port";
-		return;
-	}
-	ASSERT_EQ(0, ret);
 	load_module("floppy", NULL);
 	if (access("/sys/block/fd0", F_OK)) {
 		self->reason = "needs the floppy drive of QEMU";
@@ -106,12 +98,12 @@ FIXTURE_SETUP(floppy)
 	ASSERT_LE(0, d->nl);
 	ASSERT_EQ(0, media_none(&self->qmp));
 	ASSERT_EQ(0, medium_insert(&self->qmp, "floppy", 'a'));
-	ASSERT_EQ(0, drive_hear(d, &news));
+	ASSERT_EQ(0, watch_hear(d, &news));
 }
 
 FIXTURE_TEARDOWN(floppy)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 
 	if (d->nl >= 0) {
 		EXPECT_EQ(0, media_none(&self->qmp));
@@ -124,7 +116,7 @@ FIXTURE_TEARDOWN(floppy)
 TEST_F(floppy, number_changes_with_the_disk_and_without_events)
 {
 	static const int minors[] = { 0, MINOR_1440 };
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	__u64 seq, last[2], other;
 	size_t first, n;
 	int i, j;

@@ -10,14 +10,14 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/prctl.h>
 #include <sys/un.h>
 #include <linux/genetlink.h>
 #include <linux/if.h>
 #include <linux/nbd.h>
 #include <linux/nbd-netlink.h>
 
-#include "../kselftest_harness.h"
-#include "diskseq.h"
+#include "diskseq_watch.h"
 
 #define EXPORT_SIZE	(1024 * 1024)
 #define SECTOR		512
@@ -268,16 +268,13 @@ static int nbd_family(int fd)
 /* The device under test */
 
 struct nbd {
-	struct uevent_log log;
-	size_t mark;		/* what is new in the log */
+	struct watch w;
 	struct server server;
-	char name[16];
 	int index;
 	unsigned int timeout;	/* of requests, in seconds */
 	__u64 client_flags;
 	int family;
 	int genl;
-	int nl;
 
 	/* by ioctl */
 	pthread_t thread;
@@ -285,13 +282,6 @@ struct nbd {
 	int ret;		/* of NBD_DO_IT */
 	int fd;
 };
-
-static __u64 number(struct nbd *t)
-{
-	__u64 seq = 0;
-
-	return diskseq_sysfs(t->name, &seq) ? 0 : seq;
-}
 
 static int connect_netlink(struct nbd *t, const struct server *s, bool by_index)
 {
@@ -348,13 +338,13 @@ static int wait_for_change(struct nbd *t, __u64 old)
 	int ret;
 
 	for (;;) {
-		ret = uevent_read(t->nl, &ev, deadline - now_ms());
+		ret = uevent_read(t->w.nl, &ev, deadline - now_ms());
 		if (ret <= 0)
 			return ret ? ret : -ETIMEDOUT;
-		ret = uevent_append(&t->log, &ev);
+		ret = uevent_append(&t->w.log, &ev);
 		if (ret)
 			return ret;
-		if (uevent_is_own(&ev, t->name) && !ev.partition &&
+		if (uevent_is_own(&ev, t->w.name) && !ev.partition &&
 		    uevent_is_plain_change(&ev) && ev.diskseq >= old)
 			return 0;
 	}
@@ -362,13 +352,13 @@ static int wait_for_change(struct nbd *t, __u64 old)
 
 static int setup_ioctl(struct nbd *t)
 {
-	char path[64];
+	char path[96];
 
-	t->fd = open_disk(t->name, O_RDWR);
+	t->fd = open_disk(t->w.name, O_RDWR);
 	if (t->fd < 0)
 		return t->fd;
 	/* somebody still has it open since the last server was left */
-	snprintf(path, sizeof(path), "/sys/block/%s/pid", t->name);
+	snprintf(path, sizeof(path), "/sys/block/%s/pid", t->w.name);
 	if (!access(path, F_OK))
 		return -EBUSY;
 	if (ioctl(t->fd, NBD_SET_BLKSIZE, (unsigned long)SECTOR) ||
@@ -384,7 +374,7 @@ static int start_ioctl(struct nbd *t, const struct server *s)
 	int ret;
 
 	/* a change event that comes later is ours, whatever its number is */
-	ret = uevent_fence(t->nl, t->name, &t->log);
+	ret = uevent_fence(t->w.nl, t->w.name, &t->w.log);
 	if (ret)
 		return ret;
 	if (ioctl(t->fd, NBD_SET_SOCK, (unsigned long)s->theirs))
@@ -445,15 +435,24 @@ static int nbd_disconnect(struct nbd *t, bool netlink)
 	return join_ioctl(t);
 }
 
-static const char *nbd_create(struct nbd *t)
+/* Whoever was to disconnect it is no more. */
+static void nbd_remove(const char *name)
 {
-	struct server s;
-	int ret, fd;
-	bool has;
+	int fd = open_disk(name, O_RDWR);
 
+	if (fd < 0)
+		return;
+	ioctl(fd, NBD_DISCONNECT);
+	ioctl(fd, NBD_CLEAR_SOCK);
+	close(fd);
+}
+
+/* Why there is no nbd, or NULL */
+static const char *nbd_probe(struct nbd *t)
+{
 	memset(t, 0, sizeof(*t));
 	t->fd = -1;
-	t->nl = -1;
+	t->w.nl = -1;
 	t->genl = -1;
 	t->index = -1;
 	if (geteuid())
@@ -466,97 +465,21 @@ static const char *nbd_create(struct nbd *t)
 		load_module("nbd", "nbds_max=0");
 		t->family = nbd_family(t->genl);
 	}
-	if (t->family < 0)
-		return "needs the nbd driver";
-
-	/* The driver finds a device that is free, or makes one. */
-	if (server_start(&s, 0, false))
-		return "needs threads and a socketpair";
-	ret = connect_netlink(t, &s, false);
-	if (!ret)
-		ret = disconnect_netlink(t);
-	server_stop(&s);
-	if (ret)
-		return "needs an nbd device that is free";
-	snprintf(t->name, sizeof(t->name), "nbd%d", t->index);
-
-	fd = open_disk(t->name, O_RDONLY);
-	has = fd >= 0 && has_diskseq(t->name, fd);
-	if (fd >= 0)
-		close(fd);
-	return has ? NULL : "kernel has no disk sequence numbers";
+	return t->family < 0 ? "needs the nbd driver" : NULL;
 }
 
 /*
- * What has happened since the last call is a change of the medium, which had
- * the number @old: one draw, announced in both ways. Returns the new number.
+ * A server was connected or left: what has happened since the last look is a
+ * change of the medium, which had the number @old. Returns the new number.
  */
-static __u64 check_change(struct __test_metadata *_metadata, struct nbd *t,
-			  __u64 old)
+static __u64 check_server_change(struct __test_metadata *_metadata,
+				 struct nbd *t, __u64 old)
 {
-	__u64 by_sysfs, by_ioctl = 0, last = 0, highest = old;
-	unsigned int media = 0, plain = 0;
-	size_t i;
-	int fd;
+	__u64 seq = check_change(_metadata, &t->w, old, 1);
 
-	by_sysfs = number(t);
-	EXPECT_LT(old, by_sysfs);
-	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	for (i = t->mark; i < t->log.nr; i++) {
-		const struct uevent *ev = &t->log.ev[i];
-
-		if (!uevent_is_own(ev, t->name))
-			continue;
-		EXPECT_LE(highest, ev->diskseq) {
-			TH_LOG("number decreases in SEQNUM order");
-		}
-		highest = ev->diskseq;
-		if (ev->partition)
-			continue;
-		last = ev->diskseq;
-		if (ev->media_change) {
-			media++;
-			EXPECT_EQ(by_sysfs, ev->diskseq);
-		} else if (uevent_is_plain_change(ev) && media) {
-			plain++;
-		}
-	}
-	EXPECT_EQ(1, media);
-	EXPECT_LT(0, plain) {
-		TH_LOG("no plain change event after it");
-	}
-	EXPECT_EQ(by_sysfs, last);
-	EXPECT_EQ(0, uevent_unaccounted(t->nl, &t->log, old, by_sysfs));
-
-	fd = open_disk(t->name, O_RDONLY);
-	ASSERT_LE(0, fd);
-	EXPECT_EQ(0, diskseq_ioctl(fd, &by_ioctl));
-	close(fd);
-	EXPECT_EQ(by_sysfs, by_ioctl);
 	/* that open may have scanned for partitions, which is another event */
-	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
-	return by_sysfs;
-}
-
-/* Nothing of the kind has happened since the last call. */
-static void check_nothing(struct __test_metadata *_metadata, struct nbd *t,
-			  __u64 old)
-{
-	size_t i;
-
-	ASSERT_NE(0, old);
-	EXPECT_EQ(old, number(t));
-	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	for (i = t->mark; i < t->log.nr; i++) {
-		const struct uevent *ev = &t->log.ev[i];
-
-		EXPECT_FALSE(uevent_is_own(ev, t->name)) {
-			TH_LOG("%s of %s, number %llu", ev->action, ev->devname,
-			       (unsigned long long)ev->diskseq);
-		}
-	}
-	t->mark = t->log.nr;
+	EXPECT_EQ(0, watch_settle(&t->w));
+	return seq;
 }
 
 /* The tag that can be read, or a negative errno. 0: there is nothing. */
@@ -573,7 +496,7 @@ static long long read_tag(int fd, off_t offset)
 
 static long long read_tag_once(struct nbd *t)
 {
-	int fd = open_disk(t->name, O_RDONLY);
+	int fd = open_disk(t->w.name, O_RDONLY);
 	long long tag;
 
 	if (fd < 0)
@@ -606,12 +529,30 @@ FIXTURE_VARIANT_ADD(nbd, by_netlink)
 
 FIXTURE_SETUP(nbd)
 {
-	self->reason = nbd_create(&self->t);
+	struct nbd *t = &self->t;
+	int fd;
+
+	self->reason = nbd_probe(t);
 	if (self->reason)
 		return;
-	self->t.nl = uevent_open();
-	ASSERT_LE(0, self->t.nl);
-	ASSERT_EQ(0, server_start(&self->t.server, 1, false));
+	ASSERT_EQ(0, server_start(&t->server, 1, false));
+	/* The driver finds a device that is free, or makes one. */
+	ASSERT_EQ(0, connect_netlink(t, &t->server, false));
+	snprintf(t->w.name, sizeof(t->w.name), "nbd%d", t->index);
+	ASSERT_EQ(0, leftover_expect(t->w.name, nbd_remove));
+	ASSERT_EQ(0, disconnect_netlink(t));
+	server_stop(&t->server);
+
+	fd = open_disk(t->w.name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	if (!has_diskseq(t->w.name, fd))
+		self->reason = "kernel has no disk sequence numbers";
+	close(fd);
+	if (self->reason)
+		return;
+	t->w.nl = uevent_open();
+	ASSERT_LE(0, t->w.nl);
+	ASSERT_EQ(0, server_start(&t->server, 1, false));
 }
 
 FIXTURE_TEARDOWN(nbd)
@@ -621,12 +562,13 @@ FIXTURE_TEARDOWN(nbd)
 	close_ioctl(t);
 	if (!self->reason)
 		disconnect_netlink(t);
+	leftover_gone(t->w.name);
 	server_stop(&t->server);
 	if (t->genl >= 0)
 		close(t->genl);
-	if (t->nl >= 0)
-		close(t->nl);
-	free(t->log.ev);
+	if (t->w.nl >= 0)
+		close(t->w.nl);
+	free(t->w.log.ev);
 }
 
 TEST_F(nbd, connect_and_disconnect_are_announced)
@@ -637,20 +579,20 @@ TEST_F(nbd, connect_and_disconnect_are_announced)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	seq = number(t);
+	seq = watch_number(&t->w);
 	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-	seq = check_change(_metadata, t, seq);
+	seq = check_server_change(_metadata, t, seq);
 	EXPECT_EQ(1, read_tag_once(t));
 
 	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
-	seq = check_change(_metadata, t, seq);
+	seq = check_server_change(_metadata, t, seq);
 	EXPECT_GE(0, read_tag_once(t));
 
 	/* the clean-up of every client draws nothing more */
 	if (!variant->netlink)
 		ASSERT_EQ(0, ioctl(t->fd, NBD_CLEAR_SOCK));
 	close_ioctl(t);
-	check_nothing(_metadata, t, seq);
+	check_nothing(_metadata, &t->w, seq, false);
 }
 
 /* They come and go with the number of their export. */
@@ -664,24 +606,24 @@ static void check_partitions(struct __test_metadata *_metadata, struct nbd *t,
 
 	t->server.partitioned = true;
 	ASSERT_EQ(0, nbd_connect(t, netlink));
-	seq = number(t);
+	seq = watch_number(&t->w);
 	ASSERT_NE(0, seq);
 	/* who opens it first has it scanned */
 	EXPECT_EQ(1, read_tag_once(t));
 	if (opener)
-		fd = open_disk(t->name, O_RDONLY);
+		fd = open_disk(t->w.name, O_RDONLY);
 	ASSERT_EQ(0, nbd_disconnect(t, netlink));
-	EXPECT_LT(seq, number(t));
+	EXPECT_LT(seq, watch_number(&t->w));
 	close_ioctl(t);
 	if (opener)
 		close(fd);
 	read_tag_once(t);
 
-	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	for (i = t->mark; i < t->log.nr; i++) {
-		const struct uevent *ev = &t->log.ev[i];
+	ASSERT_EQ(0, uevent_fence(t->w.nl, t->w.name, &t->w.log));
+	for (i = t->w.mark; i < t->w.log.nr; i++) {
+		const struct uevent *ev = &t->w.log.ev[i];
 
-		if (!uevent_is_own(ev, t->name) || !ev->partition)
+		if (!uevent_is_own(ev, t->w.name) || !ev->partition)
 			continue;
 		EXPECT_EQ(seq, ev->diskseq);
 		adds += uevent_is_add(ev);
@@ -720,20 +662,18 @@ TEST_F(nbd, clear_sock_ends_the_medium)
 		SKIP(return, "%s", self->reason);
 
 	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
+	EXPECT_EQ(0, watch_settle(&t->w));
 
-	seq = number(t);
-	fd = open_disk(t->name, O_RDWR);
+	seq = watch_number(&t->w);
+	fd = open_disk(t->w.name, O_RDWR);
 	ASSERT_LE(0, fd);
-	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
+	EXPECT_EQ(0, watch_settle(&t->w));
 	EXPECT_EQ(1, read_tag(fd, PAGE));
 	ASSERT_EQ(0, ioctl(fd, NBD_CLEAR_SOCK));
 	EXPECT_GE(0, read_tag(fd, PAGE));
 	close(fd);
 	close_ioctl(t);
-	check_change(_metadata, t, seq);
+	check_server_change(_metadata, t, seq);
 }
 
 TEST_F(nbd, a_server_that_is_gone_ends_the_medium)
@@ -747,12 +687,11 @@ TEST_F(nbd, a_server_that_is_gone_ends_the_medium)
 		SKIP(return, "a link that is dead may be replaced");
 
 	ASSERT_EQ(0, nbd_connect(t, false));
-	EXPECT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
-	seq = number(t);
+	EXPECT_EQ(0, watch_settle(&t->w));
+	seq = watch_number(&t->w);
 	server_stop(&t->server);
 	join_ioctl(t);
-	check_change(_metadata, t, seq);
+	check_server_change(_metadata, t, seq);
 }
 
 TEST_F(nbd, the_last_close_ends_the_medium_if_that_was_asked_for)
@@ -768,21 +707,20 @@ TEST_F(nbd, the_last_close_ends_the_medium_if_that_was_asked_for)
 	if (udev_is_running())
 		SKIP(return, "udev opens and closes it, too");
 
-	seq = number(t);
+	seq = watch_number(&t->w);
 	t->client_flags = NBD_CFLAG_DISCONNECT_ON_CLOSE;
 	ASSERT_EQ(0, nbd_connect(t, true));
-	EXPECT_LT(seq, number(t));
-	seq = number(t);
-	fd = open_disk(t->name, O_RDONLY);
+	EXPECT_LT(seq, watch_number(&t->w));
+	seq = watch_number(&t->w);
+	fd = open_disk(t->w.name, O_RDONLY);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(1, read_tag(fd, PAGE));
 	EXPECT_EQ(1, read_tag_once(t));
-	EXPECT_EQ(seq, number(t));
-	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
+	EXPECT_EQ(seq, watch_number(&t->w));
+	ASSERT_EQ(0, watch_settle(&t->w));
 
 	close(fd);
-	check_change(_metadata, t, seq);
+	check_server_change(_metadata, t, seq);
 	EXPECT_GE(0, read_tag_once(t));
 }
 
@@ -798,7 +736,7 @@ TEST_F(nbd, no_old_data_under_the_new_number)
 		SKIP(return, "%s", self->reason);
 
 	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-	fd = open_disk(t->name, O_RDONLY);
+	fd = open_disk(t->w.name, O_RDONLY);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, diskseq_ioctl(fd, &seq));
 	map = mmap(NULL, PAGE, PROT_READ, MAP_SHARED, fd, PAGE);
@@ -827,18 +765,18 @@ TEST_F(nbd, what_fails_leaves_number_and_events_alone)
 		SKIP(return, "%s", self->reason);
 
 	/* not connected */
-	check_nothing(_metadata, t, number(t));
-	seq = number(t);
-	fd = open_disk(t->name, O_RDWR);
+	check_nothing(_metadata, &t->w, watch_number(&t->w), false);
+	seq = watch_number(&t->w);
+	fd = open_disk(t->w.name, O_RDWR);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(0, ioctl(fd, NBD_CLEAR_SOCK));
 	close(fd);
-	check_nothing(_metadata, t, seq);
+	check_nothing(_metadata, &t->w, seq, false);
 
 	/* no socket, and something that is none */
 	if (variant->netlink) {
 		EXPECT_EQ(-EBADF, connect_netlink(t, &none, true));
-		none.theirs = t->nl;
+		none.theirs = t->w.nl;
 		EXPECT_EQ(-EINVAL, connect_netlink(t, &none, true));
 	} else {
 		ASSERT_EQ(0, setup_ioctl(t));
@@ -848,20 +786,19 @@ TEST_F(nbd, what_fails_leaves_number_and_events_alone)
 		EXPECT_EQ(EBADF, errno);
 		close_ioctl(t);
 	}
-	check_nothing(_metadata, t, seq);
+	check_nothing(_metadata, &t->w, seq, false);
 
 	/* busy */
 	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
 	EXPECT_EQ(1, read_tag_once(t));
-	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
-	seq = number(t);
+	ASSERT_EQ(0, watch_settle(&t->w));
+	seq = watch_number(&t->w);
 	EXPECT_EQ(-EBUSY, connect_netlink(t, &t->server, true));
 	if (!variant->netlink) {
 		EXPECT_EQ(-1, ioctl(t->fd, NBD_DO_IT));
 		EXPECT_EQ(EBUSY, errno);
 	}
-	check_nothing(_metadata, t, seq);
+	check_nothing(_metadata, &t->w, seq, false);
 	EXPECT_EQ(1, read_tag_once(t));
 }
 
@@ -878,33 +815,32 @@ TEST_F(nbd, another_link_to_the_server_is_no_new_medium)
 		SKIP(return, "links are replaced by netlink only");
 
 	ASSERT_EQ(0, nbd_connect(t, true));
-	fd = open_disk(t->name, O_RDONLY);
+	fd = open_disk(t->w.name, O_RDONLY);
 	ASSERT_LE(0, fd);
 	/* no read-ahead: what is on its way when the link is lost stays there */
 	posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM);
 	EXPECT_EQ(1, read_tag(fd, PAGE));
-	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
-	seq = number(t);
+	ASSERT_EQ(0, watch_settle(&t->w));
+	seq = watch_number(&t->w);
 
 	/* a link that is lost */
 	server_stop(&t->server);
 	while (read_tag(fd, 2 * PAGE) > 0)
 		posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-	EXPECT_EQ(seq, number(t));
+	EXPECT_EQ(seq, watch_number(&t->w));
 	ASSERT_EQ(0, server_start(&second, 1, false));
 	EXPECT_EQ(-EBADF, reconfigure(t, -1));
 	ASSERT_EQ(0, reconfigure(t, second.theirs));
 	EXPECT_EQ(1, read_tag(fd, 3 * PAGE));
-	check_nothing(_metadata, t, seq);
+	check_nothing(_metadata, &t->w, seq, false);
 
 	/* and one that is alive */
 	EXPECT_EQ(0, reconfigure(t, second.theirs));
-	check_nothing(_metadata, t, seq);
+	check_nothing(_metadata, &t->w, seq, false);
 
 	close(fd);
 	ASSERT_EQ(0, disconnect_netlink(t));
-	check_change(_metadata, t, seq);
+	check_server_change(_metadata, t, seq);
 	server_stop(&second);
 }
 
@@ -922,18 +858,17 @@ TEST_F(nbd, no_link_replaces_that_to_a_server_that_was_left)
 		SKIP(return, "links are replaced by netlink only");
 
 	ASSERT_EQ(0, nbd_connect(t, true));
-	fd = open_disk(t->name, O_RDWR);
+	fd = open_disk(t->w.name, O_RDWR);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(1, read_tag(fd, PAGE));
 	ASSERT_EQ(0, disconnect_netlink(t));
-	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	t->mark = t->log.nr;
+	ASSERT_EQ(0, watch_settle(&t->w));
 
-	seq = number(t);
+	seq = watch_number(&t->w);
 	ASSERT_EQ(0, server_start(&second, 2, false));
 	EXPECT_EQ(-EINVAL, reconfigure(t, second.theirs));
 	EXPECT_GE(0, read_tag(fd, PAGE));
-	check_nothing(_metadata, t, seq);
+	check_nothing(_metadata, &t->w, seq, false);
 	close(fd);
 	server_stop(&second);
 }
@@ -959,15 +894,15 @@ TEST_F(nbd, a_server_that_is_mute_can_be_left)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	seq = number(t);
+	seq = watch_number(&t->w);
 	ASSERT_NE(0, seq);
 	t->server.mute = true;
 	/* it would go on then */
 	t->timeout = 10;
 	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-	EXPECT_LT(seq, number(t));
-	seq = number(t);
-	ASSERT_EQ(0, pthread_create(&opener, NULL, open_once, t->name));
+	EXPECT_LT(seq, watch_number(&t->w));
+	seq = watch_number(&t->w);
+	ASSERT_EQ(0, pthread_create(&opener, NULL, open_once, t->w.name));
 	while (!__atomic_load_n(&t->server.ignored, __ATOMIC_RELAXED)) {
 		ASSERT_LT(now_ms(), deadline);
 		nap();
@@ -976,11 +911,11 @@ TEST_F(nbd, a_server_that_is_mute_can_be_left)
 	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
 	ASSERT_EQ(0, pthread_join(opener, NULL));
 	EXPECT_GT(1000 * t->timeout, now_ms() - begin);
-	EXPECT_LT(seq, number(t));
+	EXPECT_LT(seq, watch_number(&t->w));
 }
 
 /* A reader gets an error, not what was not sent, and another server may follow. */
-TEST_F_TIMEOUT(nbd, a_server_that_talks_nonsense_can_be_left, 90)
+TEST_F_TIMEOUT(nbd, a_server_that_talks_nonsense_can_be_left, 120)
 {
 	struct nbd *t = &self->t;
 	enum nonsense nonsense;
@@ -991,14 +926,14 @@ TEST_F_TIMEOUT(nbd, a_server_that_talks_nonsense_can_be_left, 90)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	ASSERT_NE(0, number(t));
+	ASSERT_NE(0, watch_number(&t->w));
 	ASSERT_EQ(0, posix_memalign(&buf, PAGE, PAGE));
 	/* who is connected by netlink waits for another link, but not for ever */
-	t->timeout = 1;
+	t->timeout = 4;
 	for (nonsense = WRONG_MAGIC; nonsense < NONSENSE_END; nonsense++) {
 		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-		seq = number(t);
-		fd = open_disk(t->name, O_RDONLY | O_DIRECT);
+		seq = watch_number(&t->w);
+		fd = open_disk(t->w.name, O_RDONLY | O_DIRECT);
 		ASSERT_LE(0, fd);
 		ASSERT_EQ(PAGE, pread(fd, buf, PAGE, PAGE));
 		__atomic_store_n(&t->server.nonsense, nonsense, __ATOMIC_RELAXED);
@@ -1007,12 +942,12 @@ TEST_F_TIMEOUT(nbd, a_server_that_talks_nonsense_can_be_left, 90)
 		close(fd);
 
 		if (variant->netlink) {
-			EXPECT_EQ(seq, number(t));
+			EXPECT_EQ(seq, watch_number(&t->w));
 			ASSERT_EQ(0, disconnect_netlink(t));
 		} else {
 			join_ioctl(t);
 		}
-		EXPECT_LT(seq, number(t));
+		EXPECT_LT(seq, watch_number(&t->w));
 		close_ioctl(t);
 		server_stop(&t->server);
 		ASSERT_EQ(0, server_start(&t->server, 1 + nonsense, false));
@@ -1081,7 +1016,7 @@ TEST_F_TIMEOUT(nbd, readers_see_one_export_under_one_number, 120)
 	int rounds = test_rounds(MAX_ROUNDS), i;
 	struct nbd *t = &self->t;
 	__u64 seq[MAX_ROUNDS];
-	struct reader r = { .name = t->name, .room = 64 * rounds };
+	struct reader r = { .name = t->w.name, .room = 64 * rounds };
 	unsigned int wrong = 0;
 	pthread_t thread;
 	size_t n;
@@ -1089,7 +1024,7 @@ TEST_F_TIMEOUT(nbd, readers_see_one_export_under_one_number, 120)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	ASSERT_NE(0, number(t));
+	ASSERT_NE(0, watch_number(&t->w));
 	r.log = calloc(r.room, sizeof(*r.log));
 	ASSERT_NE(NULL, r.log);
 	server_stop(&t->server);
@@ -1100,7 +1035,7 @@ TEST_F_TIMEOUT(nbd, readers_see_one_export_under_one_number, 120)
 
 		ASSERT_EQ(0, server_start(&t->server, i + 1, i % 2));
 		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-		seq[i] = number(t);
+		seq[i] = watch_number(&t->w);
 		reads = __atomic_load_n(&r.reads, __ATOMIC_RELAXED);
 		while (__atomic_load_n(&r.reads, __ATOMIC_RELAXED) < reads + 4) {
 			ASSERT_LT(now_ms(), deadline);
@@ -1152,30 +1087,39 @@ TEST_F_TIMEOUT(nbd, a_connect_stands_those_who_open_and_close, 120)
 {
 	int rounds = test_rounds(MAX_ROUNDS), i;
 	struct nbd *t = &self->t;
-	struct visitor v = { .name = t->name };
+	struct visitor v = { .name = t->w.name };
+	struct news news;
 	pthread_t thread;
-	__u64 seq;
+	__u64 first, seq;
 
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	seq = number(t);
-	ASSERT_NE(0, seq);
+	ASSERT_EQ(0, watch_settle(&t->w));
+	first = watch_number(&t->w);
+	ASSERT_NE(0, first);
+	seq = first;
 	server_stop(&t->server);
 	ASSERT_EQ(0, pthread_create(&thread, NULL, visitor_run, &v));
 	for (i = 0; i < rounds; i++) {
 		ASSERT_EQ(0, server_start(&t->server, i + 1, false));
 		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-		EXPECT_EQ(seq + 1, number(t));
+		EXPECT_LT(seq, watch_number(&t->w));
+		seq = watch_number(&t->w);
 		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
-		EXPECT_EQ(seq + 2, number(t));
-		seq = number(t);
+		EXPECT_LT(seq, watch_number(&t->w));
+		seq = watch_number(&t->w);
 		close_ioctl(t);
 		server_stop(&t->server);
 	}
 	__atomic_store_n(&v.stop, true, __ATOMIC_RELAXED);
 	ASSERT_EQ(0, pthread_join(thread, NULL));
 	EXPECT_LE(rounds, v.visits);
+	ASSERT_EQ(0, watch_hear(&t->w, &news));
+	EXPECT_EQ(2 * rounds, news.media);
+	EXPECT_EQ(0, news.decreases);
+	EXPECT_EQ(seq, news.last);
+	EXPECT_EQ(0, uevent_unaccounted(t->w.nl, &t->w.log, first, seq));
 }
 
 /* Requests in flight when a server is left from two sides at once */
@@ -1237,7 +1181,7 @@ static void leave_with_requests(struct __test_metadata *_metadata,
 	/* a kernel on which they hang is given time to show it, not for ever */
 	t->timeout = 2 * PATIENCE_MS / 1000;
 	ASSERT_EQ(0, nbd_connect(t, netlink));
-	r.fd = open_disk(t->name, O_RDWR | O_DIRECT);
+	r.fd = open_disk(t->w.name, O_RDWR | O_DIRECT);
 	ASSERT_LE(0, r.fd);
 	/* not before the open has scanned for partitions */
 	__atomic_store_n(&t->server.mute, mute, __ATOMIC_RELAXED);
@@ -1292,11 +1236,11 @@ TEST_F_TIMEOUT(nbd, requests_complete_once_when_two_clear_the_queue, 90)
 		SKIP(return, "%s", self->reason);
 
 	server_stop(&t->server);
-	seq = number(t);
+	seq = watch_number(&t->w);
 	for (i = 0; i < rounds; i++) {
 		leave_with_requests(_metadata, t, variant->netlink, i % 2, true);
-		EXPECT_LT(seq, number(t));
-		seq = number(t);
+		EXPECT_LT(seq, watch_number(&t->w));
+		seq = watch_number(&t->w);
 	}
 }
 
@@ -1305,6 +1249,7 @@ TEST_F_TIMEOUT(nbd, requests_complete_once_when_two_clear_the_queue, 90)
 #define NBD_SOCKET	"/tmp/diskseq-nbd.sock"
 #define NBD_CONFIG	"/tmp/diskseq-nbd.conf"
 #define NBD_FILE	"/tmp/diskseq-nbd.img"
+#define NBD_PID		"/tmp/diskseq-nbd.pid"
 
 /* nbd-server wants to have a network, though nobody is going to use it. */
 static void loopback_up(void)
@@ -1334,10 +1279,22 @@ static int write_file(const char *path, const char *buf, size_t len)
 	return ret;
 }
 
-/* A server of one export, for one client. Returns its pid. */
+static void nbd_server_remove(const char *name)
+{
+	unlink(NBD_SOCKET);
+	unlink(NBD_CONFIG);
+	unlink(NBD_FILE);
+	unlink(NBD_PID);
+}
+
+/*
+ * A server of one export, for one client. Returns its pid. It is in the network,
+ * too, whether anybody is going to use that or not.
+ */
 static int nbd_server_start(__u64 tag)
 {
 	static const char config[] = "[generic]\nunixsock = " NBD_SOCKET "\n"
+		"listenaddr = 127.0.0.1\nport = 10890\n"
 		"[test]\nexportname = " NBD_FILE "\n";
 	static char buf[EXPORT_SIZE];
 	const struct server s = { .tag = tag };
@@ -1345,7 +1302,9 @@ static int nbd_server_start(__u64 tag)
 	pid_t pid;
 
 	server_fill(&s, buf, 0, sizeof(buf));
-	ret = write_file(NBD_FILE, buf, sizeof(buf));
+	ret = leftover_expect("nbd-server", nbd_server_remove);
+	if (!ret)
+		ret = write_file(NBD_FILE, buf, sizeof(buf));
 	if (!ret)
 		ret = write_file(NBD_CONFIG, config, strlen(config));
 	if (ret)
@@ -1355,16 +1314,20 @@ static int nbd_server_start(__u64 tag)
 	pid = fork();
 	if (pid)
 		return pid < 0 ? -errno : pid;
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
 	null = open("/dev/null", O_RDWR);
 	dup2(null, 0);
 	dup2(null, 1);
 	dup2(null, 2);
 	execlp("nbd-server", "nbd-server", "-d", "-C", NBD_CONFIG, "-p",
-	       "/tmp/diskseq-nbd.pid", NULL);
+	       NBD_PID, NULL);
 	_exit(127);
 }
 
-/* Returns a socket with which the server is ready for requests. */
+/*
+ * Returns a socket with which the server is ready for requests. -ENOENT: there is
+ * no such program.
+ */
 static int nbd_server_connect(int pid)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX, .sun_path = NBD_SOCKET };
@@ -1372,16 +1335,21 @@ static int nbd_server_connect(int pid)
 	/* client's flags, NBD_OPT_EXPORT_NAME and the name */
 	static const char option[] = "\0\0\0\1IHAVEOPT\0\0\0\1\0\0\0\4test";
 	char hello[18], answer[8 + 2 + 124];
+	int fd, status;
 	__be64 size;
-	int fd;
 
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return -errno;
 	while (connect(fd, (struct sockaddr *)&addr, sizeof(addr))) {
-		if (waitpid(pid, NULL, WNOHANG) == pid || now_ms() > deadline) {
+		if (waitpid(pid, &status, WNOHANG) == pid) {
 			close(fd);
-			return -ENOENT;
+			return WIFEXITED(status) && WEXITSTATUS(status) == 127 ?
+			       -ENOENT : -ECHILD;
+		}
+		if (now_ms() > deadline) {
+			close(fd);
+			return -ETIMEDOUT;
 		}
 		nap();
 	}
@@ -1397,7 +1365,7 @@ static int nbd_server_connect(int pid)
 }
 
 /* It searches for a large prime before it says hello: seconds, or a minute. */
-TEST_F_TIMEOUT(nbd, exports_of_the_server_of_the_distribution, 240)
+TEST_F_TIMEOUT(nbd, exports_of_the_server_of_the_distribution, 400)
 {
 	struct nbd *t = &self->t;
 	int pid, tag, fd;
@@ -1407,33 +1375,32 @@ TEST_F_TIMEOUT(nbd, exports_of_the_server_of_the_distribution, 240)
 		SKIP(return, "%s", self->reason);
 
 	server_stop(&t->server);
-	seq = number(t);
+	seq = watch_number(&t->w);
 	for (tag = 1; tag <= 2; tag++) {
 		pid = nbd_server_start(tag);
 		ASSERT_LT(0, pid);
 		fd = nbd_server_connect(pid);
-		if (fd == -ENOENT)
+		if (fd == -ENOENT) {
+			nbd_server_remove(NULL);
 			SKIP(return, "needs nbd-server");
+		}
 		ASSERT_LE(0, fd);
 		t->server.theirs = fd;
 
 		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-		seq = check_change(_metadata, t, seq);
+		seq = check_server_change(_metadata, t, seq);
 		EXPECT_EQ(tag, read_tag_once(t));
-		ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-		t->mark = t->log.nr;
+		ASSERT_EQ(0, watch_settle(&t->w));
 
 		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
-		seq = check_change(_metadata, t, seq);
+		seq = check_server_change(_metadata, t, seq);
 		EXPECT_GE(0, read_tag_once(t));
 		close_ioctl(t);
 		close(fd);
 		kill(pid, SIGTERM);
 		waitpid(pid, NULL, 0);
 	}
-	unlink(NBD_FILE);
-	unlink(NBD_CONFIG);
-	unlink(NBD_SOCKET);
+	nbd_server_remove(NULL);
 }
 
 TEST_HARNESS_MAIN

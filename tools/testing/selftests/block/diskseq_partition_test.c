@@ -254,7 +254,7 @@ TEST_F_TIMEOUT(partitions, that_are_deleted_are_not_opened, 120)
 
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->other, 0));
 	ASSERT_EQ(0, opener_start(&op, t->lo.name, true));
-	for (i = 0; i < NR_DELETIONS; i++) {
+	for (i = 0; i < NR_DELETIONS || !opener_opened(&op); i++) {
 		ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
 		while ((ret = partition_ioctl(t->lo.fd, BLKPG_DEL_PARTITION,
 					      1)) == -EBUSY)

@@ -166,6 +166,29 @@ static inline int qmp_open(struct qmp *qmp)
 	return ret;
 }
 
+/* For a test, which can't run if there is a @reason. */
+static inline int qmp_start(struct qmp *qmp, const char **reason)
+{
+	int ret;
+
+	qmp->fd = -1;
+	if (geteuid()) {
+		*reason = "needs root";
+		return 0;
+	}
+	/* it would ask the drive first, and eject what it is asked to */
+	if (udev_is_running()) {
+		*reason = "needs a machine without udev";
+		return 0;
+	}
+	ret = qmp_open(qmp);
+	if (ret == -ENODEV) {
+		*reason = "needs the monitor of QEMU by a port";
+		return 0;
+	}
+	return ret;
+}
+
 /* Media, by the name or path of the drive */
 
 /* By force, or by asking a guest that has locked the door. */
@@ -256,6 +279,19 @@ static inline int medium_read(int fd)
 		ret = found ? found[strlen(text)] : -EILSEQ;
 	}
 	free(buf);
+	return ret;
+}
+
+/* What medium is there for who opens the disk now? */
+static inline int medium_read_once(const char *disk)
+{
+	int fd, ret;
+
+	fd = open_disk(disk, O_RDONLY | O_DIRECT);
+	if (fd < 0)
+		return fd;
+	ret = medium_read(fd);
+	close(fd);
 	return ret;
 }
 

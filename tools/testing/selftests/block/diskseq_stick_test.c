@@ -25,14 +25,13 @@
 FIXTURE(stick)
 {
 	const char *reason;
-	struct drive d;
+	struct watch d;
 	struct qmp qmp;
-	char delay[16];
 	__u64 seq;
 };
 
 /* The next event of a USB disk that is added or removed */
-static int wait_for_stick(struct drive *d, bool (*action)(const struct uevent *ev),
+static int wait_for_stick(struct watch *d, bool (*action)(const struct uevent *ev),
 			  struct uevent *ev)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
@@ -51,7 +50,7 @@ static int wait_for_stick(struct drive *d, bool (*action)(const struct uevent *e
 	}
 }
 
-static int plug_in(struct qmp *qmp, struct drive *d, const char *node,
+static int plug_in(struct qmp *qmp, struct watch *d, const char *node,
 		   struct uevent *ev)
 {
 	int ret;
@@ -75,34 +74,24 @@ static int pull_out(struct qmp *qmp)
 
 FIXTURE_SETUP(stick)
 {
-	struct drive *d = &self->d;
-	struct drive_news news;
+	struct watch *d = &self->d;
+	struct news news;
 	struct uevent ev;
-	int fd, ret;
+	int fd;
 
 	memset(self, 0, sizeof(*self));
 	d->nl = -1;
-	self->qmp.fd = -1;
-	if (geteuid()) {
-		self->reason = "needs root";
+	ASSERT_EQ(0, qmp_start(&self->qmp, &self->reason));
+	if (self->reason)
 		return;
-	}
-	ret = qmp_open(&self->qmp);
-	if (ret == -ENODEV) {
-		self->reason = "needs the monitor of QEMU by a port";
-		return;
-	}
-	ASSERT_EQ(0, ret);
 	load_module("xhci_pci", NULL);
 	load_module("usb_storage", NULL);
 	load_module("sd_mod", NULL);
-	if (read_text(DELAY, self->delay, sizeof(self->delay)) ||
-	    access("/sys/bus/usb/devices/usb1", F_OK)) {
-		self->delay[0] = '\0';
+	if (access(DELAY, F_OK) || access("/sys/bus/usb/devices/usb1", F_OK)) {
 		self->reason = "needs a USB bus, and the driver of sticks";
 		return;
 	}
-	ASSERT_EQ(0, write_text(DELAY, "0"));
+	ASSERT_EQ(0, setting_change(DELAY, "0"));
 	ASSERT_EQ(0, media_none(&self->qmp));
 	/* and what else a test that failed has left */
 	qmp_ask(&self->qmp, "blockdev-del", "\"node-name\": \"" SLOW "\"");
@@ -122,46 +111,32 @@ FIXTURE_SETUP(stick)
 	 * numbers for the device.
 	 */
 	ASSERT_EQ(0, medium_change(&self->qmp, STICK_DRIVE, 'a'));
-	ASSERT_EQ(0, drive_wait(d, true));
+	ASSERT_EQ(0, watch_wait(d, true));
 	ASSERT_EQ(0, drive_settle(d));
-	ASSERT_EQ(0, drive_hear(d, &news));
+	ASSERT_EQ(0, watch_hear(d, &news));
 	ASSERT_EQ(0, drive_diskseq(d, &self->seq));
 }
 
 FIXTURE_TEARDOWN(stick)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	struct uevent ev;
 
 	if (d->name[0]) {
 		EXPECT_EQ(0, pull_out(&self->qmp));
 		EXPECT_EQ(0, wait_for_stick(d, uevent_is_remove, &ev));
 	}
-	if (self->delay[0])
-		EXPECT_EQ(0, write_text(DELAY, self->delay));
+	EXPECT_EQ(0, setting_restore(DELAY));
 	if (d->nl >= 0)
 		close(d->nl);
 	qmp_close(&self->qmp);
 	free(d->log.ev);
 }
 
-/* What medium is there for who opens it now? */
-static int read_stick(const struct drive *d)
-{
-	int fd, ret;
-
-	fd = open_disk(d->name, O_RDONLY | O_DIRECT);
-	if (fd < 0)
-		return fd;
-	ret = medium_read(fd);
-	close(fd);
-	return ret;
-}
-
 TEST_F(stick, that_is_plugged_in_again_is_a_new_disk)
 {
-	struct drive *d = &self->d;
-	struct drive_news news;
+	struct watch *d = &self->d;
+	struct news news;
 	struct uevent ev;
 	__u64 seq;
 	int i;
@@ -184,16 +159,16 @@ TEST_F(stick, that_is_plugged_in_again_is_a_new_disk)
 		ASSERT_EQ(0, drive_settle(d));
 		ASSERT_EQ(0, drive_diskseq(d, &seq));
 		EXPECT_LE(ev.diskseq, seq);
-		ASSERT_EQ(0, drive_hear(d, &news));
+		ASSERT_EQ(0, watch_hear(d, &news));
 		EXPECT_EQ(0, news.decreases);
-		EXPECT_EQ(node[7], read_stick(d));
+		EXPECT_EQ(node[7], medium_read_once(d->name));
 		self->seq = seq;
 	}
 }
 
 TEST_F(stick, new_medium_has_a_new_number)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	int i;
 
 	if (self->reason)
@@ -204,18 +179,18 @@ TEST_F(stick, new_medium_has_a_new_number)
 
 		ASSERT_EQ(0, medium_change(&self->qmp, STICK_DRIVE, medium));
 		check_changed(_metadata, &self->d, &self->seq);
-		EXPECT_EQ(medium, read_stick(d));
+		EXPECT_EQ(medium, medium_read_once(d->name));
 	}
 	/* and that there is none is a change too */
 	ASSERT_EQ(0, medium_none(&self->qmp, STICK_DRIVE));
 	check_changed(_metadata, &self->d, &self->seq);
-	EXPECT_EQ(-ENOMEDIUM, read_stick(d));
+	EXPECT_EQ(-ENOMEDIUM, medium_read_once(d->name));
 	/* as often as the kernel polls in five minutes, if udev asks it to */
 	ASSERT_EQ(0, disk_wait_for_polls(d->name, NR_POLLS));
 	check_unchanged(_metadata, d, self->seq, 0);
 	ASSERT_EQ(0, medium_insert(&self->qmp, STICK_DRIVE, 'a'));
 	check_changed(_metadata, &self->d, &self->seq);
-	EXPECT_EQ('a', read_stick(d));
+	EXPECT_EQ('a', medium_read_once(d->name));
 	ASSERT_EQ(0, disk_wait_for_polls(d->name, NR_POLLS));
 	check_unchanged(_metadata, d, self->seq, 0);
 }
@@ -226,8 +201,8 @@ TEST_F(stick, new_medium_has_a_new_number)
  */
 TEST_F(stick, new_medium_that_another_heard_of_is_not_read_under_the_old_number)
 {
-	struct drive *d = &self->d;
-	struct drive_news news;
+	struct watch *d = &self->d;
+	struct news news;
 	__u64 seq;
 	int i, j, fd, medium;
 
@@ -252,7 +227,7 @@ TEST_F(stick, new_medium_that_another_heard_of_is_not_read_under_the_old_number)
 		ASSERT_EQ(0, drive_settle(d));
 		ASSERT_EQ(0, drive_diskseq(d, &seq));
 		EXPECT_LT(self->seq, seq);
-		ASSERT_EQ(0, drive_hear(d, &news));
+		ASSERT_EQ(0, watch_hear(d, &news));
 		EXPECT_LE(1, news.media);
 		EXPECT_EQ(seq, news.last);
 		self->seq = seq;
@@ -283,7 +258,7 @@ static void *read_until_it_fails(void *arg)
 
 TEST_F(stick, keeps_its_number_while_the_machine_sleeps)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	int ret;
 
 	if (self->reason)
@@ -295,12 +270,12 @@ TEST_F(stick, keeps_its_number_while_the_machine_sleeps)
 	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, drive_settle(d));
 	check_unchanged(_metadata, d, self->seq, 0);
-	EXPECT_EQ('a', read_stick(d));
+	EXPECT_EQ('a', medium_read_once(d->name));
 }
 
 TEST_F(stick, pulled_while_it_is_read_fails_the_read)
 {
-	struct drive *d = &self->d;
+	struct watch *d = &self->d;
 	struct reader reader = {};
 	struct uevent ev;
 	struct timespec end;
@@ -332,7 +307,7 @@ TEST_F(stick, pulled_while_it_is_read_fails_the_read)
 		ASSERT_EQ(0, wait_for_stick(d, uevent_is_remove, &ev));
 		ASSERT_EQ(0, plug_in(&self->qmp, d, "medium-a", &ev));
 		EXPECT_LT(self->seq, ev.diskseq);
-		EXPECT_EQ('a', read_stick(d));
+		EXPECT_EQ('a', medium_read_once(d->name));
 	}
 	ASSERT_EQ(0, pull_out(&self->qmp));
 	ASSERT_EQ(0, wait_for_stick(d, uevent_is_remove, &ev));

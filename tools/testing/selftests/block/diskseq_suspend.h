@@ -25,13 +25,13 @@ static inline int suspend_and_resume(void)
 	    read_text(SUSPEND_TEST, levels, sizeof(levels)) ||
 	    !strstr(states, "freeze") || !strstr(levels, "platform"))
 		return -ENODEV;
-	ret = write_text(SUSPEND_DELAY, "1");
+	ret = setting_change(SUSPEND_DELAY, "1");
 	if (!ret)
-		ret = write_text(SUSPEND_TEST, "platform");
-	if (ret)
-		return ret;
-	ret = write_text(SUSPEND_STATE, "freeze");
-	write_text(SUSPEND_TEST, "none");
+		ret = setting_change(SUSPEND_TEST, "platform");
+	if (!ret)
+		ret = write_text(SUSPEND_STATE, "freeze");
+	setting_restore(SUSPEND_TEST);
+	setting_restore(SUSPEND_DELAY);
 	return ret;
 }
 

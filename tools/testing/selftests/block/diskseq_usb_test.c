@@ -9,12 +9,13 @@
 #include <pthread.h>
 #include <scsi/scsi_ioctl.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq_disk.h"
 #include "diskseq_table.h"
+#include "diskseq_watch.h"
 
 #define GADGETS		"/sys/kernel/config/usb_gadget"
-#define GADGET		GADGETS "/diskseq"
+#define GADGET_NAME	"diskseq"
+#define GADGET		GADGETS "/" GADGET_NAME
 #define CONFIGURATION	GADGET "/configs/c.1"
 #define FUNCTION	GADGET "/functions/mass_storage.0"
 #define LUN		FUNCTION "/lun.0"
@@ -32,12 +33,8 @@
 #define BLOCK		4096
 
 struct stick {
-	struct uevent_log log;
-	size_t mark;
-	char name[64];
-	int nl;
+	struct watch w;
 	int media[NR_MEDIA];
-	char delay_use[16];	/* as it was */
 };
 
 static int lun_set(const char *attr, const char *value)
@@ -91,7 +88,7 @@ static bool is_plugged_in(void)
  * Waits until the host knows: a stick that is back before that has only been
  * reset.
  */
-static void gadget_remove(void)
+static void gadget_remove(const char *gadget)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
 
@@ -109,7 +106,10 @@ static void gadget_remove(void)
 
 static int gadget_create(int medium)
 {
-	gadget_remove();
+	int ret = leftover_expect(GADGET_NAME, gadget_remove);
+
+	if (ret)
+		return ret;
 	if (mkdir(GADGET, 0755) || mkdir(CONFIGURATION, 0755) ||
 	    mkdir(FUNCTION, 0755) ||
 	    symlink(FUNCTION, CONFIGURATION "/mass_storage.0"))
@@ -119,12 +119,6 @@ static int gadget_create(int medium)
 	    write_text(GADGET "/idProduct", "0x0104"))
 		return -EIO;
 	return lun_set("removable", "1") ? -EIO : insert(medium);
-}
-
-/* A failed assertion leaves it behind. */
-static __attribute__((constructor)) void gadget_at_end(void)
-{
-	atexit(gadget_remove);
 }
 
 static const char *no_stick(void)
@@ -137,6 +131,9 @@ static const char *no_stick(void)
 
 	if (geteuid())
 		return "needs root";
+	/* it would ask the stick first, and lock the medium in */
+	if (udev_is_running())
+		return "needs a machine without udev";
 	if (access(GADGETS, F_OK) || access("/sys/class/udc/" UDC, F_OK)) {
 		/* mounts configfs */
 		have_null_blk();
@@ -161,10 +158,10 @@ static int wait_for(struct stick *s, bool (*is)(const struct stick *s,
 	int ret;
 
 	for (;;) {
-		ret = uevent_read(s->nl, ev, deadline - now_ms());
+		ret = uevent_read(s->w.nl, ev, deadline - now_ms());
 		if (ret <= 0)
 			return ret;
-		ret = uevent_append(&s->log, ev);
+		ret = uevent_append(&s->w.log, ev);
 		if (ret)
 			return ret;
 		if (!ev->partition && !ev->uuid[0] && is(s, ev))
@@ -179,12 +176,12 @@ static bool is_new_stick(const struct stick *s, const struct uevent *ev)
 
 static bool is_gone(const struct stick *s, const struct uevent *ev)
 {
-	return uevent_is_remove(ev) && !strcmp(ev->disk, s->name);
+	return uevent_is_remove(ev) && !strcmp(ev->disk, s->w.name);
 }
 
 static bool is_change(const struct stick *s, const struct uevent *ev)
 {
-	return ev->media_change && !strcmp(ev->disk, s->name);
+	return ev->media_change && !strcmp(ev->disk, s->w.name);
 }
 
 /* 1 when the kernel has told of another medium, with its number */
@@ -217,34 +214,21 @@ static int plug_in(struct stick *s, struct uevent *ev)
 	ret = wait_for(s, is_new_stick, ev);
 	if (ret != 1)
 		return ret ? ret : -ETIMEDOUT;
-	snprintf(s->name, sizeof(s->name), "%s", ev->disk);
-	ret = disk_rescan(s->name);
-	return ret ? ret : disk_look(s->name);
+	snprintf(s->w.name, sizeof(s->w.name), "%s", ev->disk);
+	ret = disk_rescan(s->w.name);
+	return ret ? ret : disk_look(s->w.name);
 }
 
 /* Media changes since the last call; -EINVAL if a number has decreased. */
 static int count_changes(struct stick *s, __u64 *last)
 {
-	__u64 highest = 0;
-	int ret, nr = 0;
+	struct news news;
+	int ret = watch_hear(&s->w, &news);
 
-	ret = uevent_fence(s->nl, s->name, &s->log);
 	if (ret)
 		return ret;
-	for (; s->mark < s->log.nr; s->mark++) {
-		const struct uevent *ev = &s->log.ev[s->mark];
-
-		if (!uevent_is_own(ev, s->name))
-			continue;
-		if (ev->diskseq < highest)
-			return -EINVAL;
-		highest = ev->diskseq;
-		if (!ev->media_change)
-			continue;
-		*last = ev->diskseq;
-		nr++;
-	}
-	return nr;
+	*last = news.announced;
+	return news.decreases ? -EINVAL : (int)news.media;
 }
 
 /* The first byte tells whose data it is. */
@@ -282,7 +266,7 @@ static int medium_create(int nr)
 /* What is read under the number that the disk has now */
 static int read_medium(struct stick *s, __u64 seq)
 {
-	int fd = open_disk(s->name, O_RDONLY | O_DIRECT), ret;
+	int fd = open_disk(s->w.name, O_RDONLY | O_DIRECT), ret;
 	__u64 before, after;
 
 	if (fd < 0)
@@ -306,25 +290,24 @@ static const char *set_up(struct __test_metadata *_metadata,
 	int i, fd;
 
 	memset(s, 0, sizeof(*s));
-	s->nl = -1;
+	s->w.nl = -1;
 	for (i = 0; i < NR_MEDIA; i++)
 		s->media[i] = -1;
 	reason = no_stick();
 	if (reason)
 		return reason;
-	ASSERT_EQ(0, read_text(DELAY_USE, s->delay_use, sizeof(s->delay_use)));
-	ASSERT_EQ(0, write_text(DELAY_USE, "0"));
-	s->nl = uevent_open();
-	ASSERT_LE(0, s->nl);
+	ASSERT_EQ(0, setting_change(DELAY_USE, "0"));
+	s->w.nl = uevent_open();
+	ASSERT_LE(0, s->w.nl);
 	for (i = 0; i < NR_MEDIA; i++) {
 		s->media[i] = medium_create(i);
 		ASSERT_LE(0, s->media[i]);
 	}
 	ASSERT_EQ(0, gadget_create(s->media[0]));
 	ASSERT_EQ(0, plug_in(s, &ev));
-	fd = open_disk(s->name, O_RDONLY | O_NONBLOCK);
+	fd = open_disk(s->w.name, O_RDONLY | O_NONBLOCK);
 	ASSERT_LE(0, fd);
-	if (!has_diskseq(s->name, fd))
+	if (!has_diskseq(s->w.name, fd))
 		reason = "kernel has no disk sequence numbers";
 	close(fd);
 	if (reason)
@@ -333,11 +316,11 @@ static const char *set_up(struct __test_metadata *_metadata,
 	 * A first change, since other drivers may have drawn unannounced
 	 * numbers for the device.
 	 */
-	ASSERT_EQ(0, disk_poll(s->name, POLL_MS));
+	ASSERT_EQ(0, disk_poll(s->w.name, POLL_MS));
 	ASSERT_EQ(0, insert(s->media[0]));
 	ASSERT_EQ(1, wait_for_change(s, &before));
-	ASSERT_EQ(0, disk_look(s->name));
-	ASSERT_EQ(0, disk_poll(s->name, poll));
+	ASSERT_EQ(0, disk_look(s->w.name));
+	ASSERT_EQ(0, disk_poll(s->w.name, poll));
 	ASSERT_LE(0, count_changes(s, &last));
 	return NULL;
 }
@@ -346,16 +329,16 @@ static void tear_down(struct __test_metadata *_metadata, struct stick *s)
 {
 	int i;
 
-	gadget_remove();
+	gadget_remove(GADGET_NAME);
 	EXPECT_NE(0, access(GADGET, F_OK));
+	leftover_gone(GADGET_NAME);
 	for (i = 0; i < NR_MEDIA; i++)
 		if (s->media[i] >= 0)
 			close(s->media[i]);
-	if (s->delay_use[0])
-		write_text(DELAY_USE, s->delay_use);
-	if (s->nl >= 0)
-		close(s->nl);
-	free(s->log.ev);
+	EXPECT_EQ(0, setting_restore(DELAY_USE));
+	if (s->w.nl >= 0)
+		close(s->w.nl);
+	free(s->w.log.ev);
 }
 
 FIXTURE(stick)
@@ -385,26 +368,26 @@ TEST_F(stick, medium_out_and_medium_in_have_new_numbers)
 
 	for (i = 0; i < NR_CHANGES; i++) {
 		medium = (i + 1) % NR_MEDIA;
-		ASSERT_EQ(0, diskseq_sysfs(s->name, &before));
+		ASSERT_EQ(0, diskseq_sysfs(s->w.name, &before));
 		ASSERT_EQ(0, take_out());
 		ASSERT_EQ(1, wait_for_change(s, &out));
 		EXPECT_GT(out, before);
-		ASSERT_EQ(0, disk_look(s->name));
-		ASSERT_EQ(0, diskseq_sysfs(s->name, &now));
+		ASSERT_EQ(0, disk_look(s->w.name));
+		ASSERT_EQ(0, diskseq_sysfs(s->w.name, &now));
 		EXPECT_EQ(out, now);
-		EXPECT_EQ(-ENOMEDIUM, open_disk(s->name, O_RDONLY));
+		EXPECT_EQ(-ENOMEDIUM, open_disk(s->w.name, O_RDONLY));
 		/* an empty drive says that it is empty each time */
-		ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
+		ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
 		EXPECT_EQ(1, count_changes(s, &last));
 
 		ASSERT_EQ(0, insert(s->media[medium]));
 		ASSERT_EQ(1, wait_for_change(s, &in));
 		EXPECT_GT(in, out);
 		EXPECT_EQ(medium + 1, read_medium(s, in));
-		ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
+		ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
 		EXPECT_EQ(1, count_changes(s, &last));
 		EXPECT_EQ(in, last);
-		EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, in));
+		EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, in));
 	}
 }
 
@@ -419,14 +402,14 @@ TEST_F(stick, medium_in_the_place_of_another_has_a_new_number)
 
 	for (i = 0; i < NR_CHANGES; i++) {
 		medium = (i + 1) % NR_MEDIA;
-		ASSERT_EQ(0, diskseq_sysfs(s->name, &before));
+		ASSERT_EQ(0, diskseq_sysfs(s->w.name, &before));
 		ASSERT_EQ(0, insert(s->media[medium]));
 		ASSERT_EQ(1, wait_for_change(s, &after));
 		EXPECT_GT(after, before);
 		EXPECT_EQ(medium + 1, read_medium(s, after));
-		ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
+		ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
 		EXPECT_EQ(1, count_changes(s, &last));
-		EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
+		EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	}
 }
 
@@ -438,18 +421,18 @@ TEST_F(stick, medium_out_and_in_again_draws_once_until_opened)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	ASSERT_EQ(0, diskseq_sysfs(s->name, &before));
+	ASSERT_EQ(0, diskseq_sysfs(s->w.name, &before));
 	ASSERT_EQ(0, take_out());
 	ASSERT_EQ(1, wait_for_change(s, &after));
 	EXPECT_GT(after, before);
 	ASSERT_EQ(0, insert(s->media[1]));
-	ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
+	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
 	EXPECT_EQ(2, read_medium(s, after));
-	ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
+	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
 	EXPECT_EQ(1, count_changes(s, &last));
-	ASSERT_EQ(0, diskseq_sysfs(s->name, &now));
+	ASSERT_EQ(0, diskseq_sysfs(s->w.name, &now));
 	EXPECT_EQ(after, now);
-	EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
+	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 }
 
 TEST_F(stick, medium_that_is_locked_in_keeps_its_number)
@@ -461,13 +444,13 @@ TEST_F(stick, medium_that_is_locked_in_keeps_its_number)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	fd = open_disk(s->name, O_RDONLY | O_DIRECT);
+	fd = open_disk(s->w.name, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, diskseq_ioctl(fd, &before));
 	EXPECT_EQ(-EBUSY, take_out());
 	EXPECT_EQ(-EBUSY, insert(s->media[1]));
-	ASSERT_EQ(0, disk_wait_for_polls(s->name, 5));
-	EXPECT_EQ(0, disk_look(s->name));
+	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 5));
+	EXPECT_EQ(0, disk_look(s->w.name));
 	EXPECT_EQ(1, read_block(fd));
 	EXPECT_EQ(0, count_changes(s, &last));
 	ASSERT_EQ(0, diskseq_ioctl(fd, &after));
@@ -494,7 +477,7 @@ TEST_F(stick, medium_forced_out_of_an_open_disk_is_not_read_any_more)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	fd = open_disk(s->name, O_RDONLY | O_DIRECT);
+	fd = open_disk(s->w.name, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, diskseq_ioctl(fd, &before));
 	EXPECT_EQ(1, read_block(fd));
@@ -505,7 +488,7 @@ TEST_F(stick, medium_forced_out_of_an_open_disk_is_not_read_any_more)
 	EXPECT_EQ(after, now);
 	EXPECT_GT(0, read_block(fd));
 	EXPECT_EQ(1, count_changes(s, &last));
-	EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
+	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	close(fd);
 }
 
@@ -521,19 +504,19 @@ TEST_F(stick, medium_ejected_by_the_host_gives_a_new_number)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	fd = open_disk(s->name, O_RDONLY | O_NONBLOCK);
+	fd = open_disk(s->w.name, O_RDONLY | O_NONBLOCK);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, diskseq_ioctl(fd, &before));
 	/* a request that is refused changes nothing */
 	EXPECT_EQ(-EIO, disk_command(fd, eject, sizeof(eject), &key));
-	ASSERT_EQ(0, disk_wait_for_polls(s->name, 3));
+	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
 	EXPECT_EQ(0, count_changes(s, &last));
 	ASSERT_EQ(0, ioctl(fd, SCSI_IOCTL_DOORUNLOCK));
 	ASSERT_EQ(0, disk_command(fd, eject, sizeof(eject), &key));
 	ASSERT_EQ(1, wait_for_change(s, &after));
 	EXPECT_GT(after, before);
 	EXPECT_EQ(1, count_changes(s, &last));
-	EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
+	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	/* it is out */
 	ASSERT_EQ(0, read_text(LUN "/file", buf, sizeof(buf)));
 	EXPECT_GE(1, strlen(buf));
@@ -549,23 +532,23 @@ TEST_F(stick, medium_that_is_read_only_has_one_number_too)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	ASSERT_EQ(0, diskseq_sysfs(s->name, &before));
+	ASSERT_EQ(0, diskseq_sysfs(s->w.name, &before));
 	ASSERT_EQ(0, take_out());
 	ASSERT_EQ(1, wait_for_change(s, &after));
-	ASSERT_EQ(0, disk_look(s->name));
+	ASSERT_EQ(0, disk_look(s->w.name));
 	ASSERT_EQ(0, lun_set("ro", "1"));
 	ASSERT_EQ(0, insert(s->media[1]));
 	ASSERT_EQ(1, wait_for_change(s, &after));
 	EXPECT_EQ(2, read_medium(s, after));
-	fd = open_disk(s->name, O_RDONLY);
+	fd = open_disk(s->w.name, O_RDONLY);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, ioctl(fd, BLKROGET, &ro));
 	EXPECT_EQ(1, ro);
-	EXPECT_EQ(-EROFS, open_disk(s->name, O_RDWR));
+	EXPECT_EQ(-EROFS, open_disk(s->w.name, O_RDWR));
 	close(fd);
 	EXPECT_EQ(2, count_changes(s, &last));
 	EXPECT_EQ(after, last);
-	EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
+	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 }
 
 /* Of the partitions, under the number that the disk has since */
@@ -575,10 +558,10 @@ static int count_partition_events(struct stick *s, size_t from, __u64 seq,
 	int nr = 0;
 	size_t i;
 
-	for (i = from; i < s->log.nr; i++) {
-		const struct uevent *ev = &s->log.ev[i];
+	for (i = from; i < s->w.log.nr; i++) {
+		const struct uevent *ev = &s->w.log.ev[i];
 
-		if (!uevent_is_own(ev, s->name) || !ev->partition)
+		if (!uevent_is_own(ev, s->w.name) || !ev->partition)
 			continue;
 		if (ev->diskseq != seq)
 			return -EINVAL;
@@ -612,20 +595,20 @@ TEST_F_TIMEOUT(stick, partitions_of_a_medium_have_its_number, 60)
 	for (i = 0; i < ARRAY_SIZE(tables); i++) {
 		size_t from;
 
-		ASSERT_EQ(0, diskseq_sysfs(s->name, &before));
+		ASSERT_EQ(0, diskseq_sysfs(s->w.name, &before));
 		ASSERT_EQ(0, tables[i].write(s->media[1]));
-		from = s->log.nr;
+		from = s->w.log.nr;
 		ASSERT_EQ(0, insert(s->media[1]));
 		ASSERT_EQ(1, wait_for_change(s, &after));
 		EXPECT_GT(after, before);
-		ASSERT_EQ(0, disk_look(s->name));
+		ASSERT_EQ(0, disk_look(s->w.name));
 		EXPECT_EQ(1, count_changes(s, &last));
 		EXPECT_EQ(after, last);
 		EXPECT_EQ(tables[i].partitions,
 			  count_partition_events(s, from, after, true));
 		EXPECT_EQ(gone, count_partition_events(s, from, after, false));
 		gone = tables[i].partitions;
-		EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
+		EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	}
 }
 
@@ -641,19 +624,19 @@ TEST_F_TIMEOUT(stick, pulled_and_plugged_in_is_a_new_disk, 60)
 		SKIP(return, "%s", self->reason);
 
 	for (i = 0; i < NR_CHANGES; i++) {
-		ASSERT_EQ(0, diskseq_sysfs(s->name, &before));
+		ASSERT_EQ(0, diskseq_sysfs(s->w.name, &before));
 		ASSERT_EQ(1, unplug(s, &ev));
 		/* a poll can have found the medium gone before the stick was */
 		last = before;
-		for (; s->mark < s->log.nr; s->mark++)
-			if (is_change(s, &s->log.ev[s->mark]))
-				last = s->log.ev[s->mark].diskseq;
+		for (; s->w.mark < s->w.log.nr; s->w.mark++)
+			if (is_change(s, &s->w.log.ev[s->w.mark]))
+				last = s->w.log.ev[s->w.mark].diskseq;
 		EXPECT_EQ(last, ev.diskseq);
-		disk_path(path, s->name, "");
+		disk_path(path, s->w.name, "");
 		EXPECT_NE(0, access(path, F_OK));
 		ASSERT_EQ(0, plug_in(s, &ev));
 		EXPECT_GT(ev.diskseq, before);
-		ASSERT_EQ(0, diskseq_sysfs(s->name, &after));
+		ASSERT_EQ(0, diskseq_sysfs(s->w.name, &after));
 		/* the medium that it had when it was plugged in */
 		EXPECT_EQ(ev.diskseq, after);
 		EXPECT_EQ(1, read_medium(s, after));
@@ -719,12 +702,12 @@ TEST_F_TIMEOUT(stick, pulled_in_the_middle_of_a_read_fails_it_and_is_gone, 60)
 	close(slow);
 	ASSERT_EQ(1, wait_for_change(s, &seq));
 	/* to open it also waits for the check that the attribute begins */
-	ASSERT_EQ(0, disk_poll(s->name, NO_POLL));
-	reading.fd = open_disk(s->name, O_RDONLY | O_DIRECT);
+	ASSERT_EQ(0, disk_poll(s->w.name, NO_POLL));
+	reading.fd = open_disk(s->w.name, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, reading.fd);
 	ASSERT_EQ(0, diskseq_ioctl(reading.fd, &seq));
 	ASSERT_EQ(0, pthread_create(&reading.thread, NULL, read_on, &reading));
-	ASSERT_EQ(0, disk_wait_for_inflight(s->name));
+	ASSERT_EQ(0, disk_wait_for_inflight(s->w.name));
 	ASSERT_EQ(1, unplug(s, &ev));
 	EXPECT_EQ(seq, ev.diskseq);
 	pthread_join(reading.thread, NULL);
@@ -734,7 +717,7 @@ TEST_F_TIMEOUT(stick, pulled_in_the_middle_of_a_read_fails_it_and_is_gone, 60)
 	EXPECT_EQ(seq, now);
 	EXPECT_GT(0, read_block(reading.fd));
 	close(reading.fd);
-	disk_path(path, s->name, "");
+	disk_path(path, s->w.name, "");
 	EXPECT_NE(0, access(path, F_OK));
 }
 
@@ -780,7 +763,7 @@ FIXTURE_VARIANT_ADD(attention, met_by_a_command_of_user_space)
 
 static int met_by_driver(struct stick *s, int fd)
 {
-	return disk_rescan(s->name);
+	return disk_rescan(s->w.name);
 }
 
 FIXTURE_VARIANT_ADD(attention, met_by_the_driver_itself)
@@ -807,7 +790,7 @@ TEST_F(attention, is_a_change_whoever_it_was_told)
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
 
-	fd = open_disk(s->name, O_RDONLY | O_DIRECT);
+	fd = open_disk(s->w.name, O_RDONLY | O_DIRECT);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, ioctl(fd, SCSI_IOCTL_DOORUNLOCK));
 	for (i = 0; i < NR_CHANGES; i++) {
@@ -821,16 +804,16 @@ TEST_F(attention, is_a_change_whoever_it_was_told)
 		ASSERT_EQ(0, diskseq_ioctl(fd, &now));
 		EXPECT_EQ(before, now);
 
-		looks[2 * i] = open_disk(s->name, O_RDONLY | O_NONBLOCK);
+		looks[2 * i] = open_disk(s->w.name, O_RDONLY | O_NONBLOCK);
 		ASSERT_LE(0, looks[2 * i]);
 		ASSERT_EQ(0, diskseq_ioctl(fd, &after));
 		EXPECT_GT(after, before);
 		EXPECT_EQ(medium + 1, read_block(fd));
-		looks[2 * i + 1] = open_disk(s->name, O_RDONLY | O_NONBLOCK);
+		looks[2 * i + 1] = open_disk(s->w.name, O_RDONLY | O_NONBLOCK);
 		ASSERT_LE(0, looks[2 * i + 1]);
 		EXPECT_EQ(1, count_changes(s, &last));
 		EXPECT_EQ(after, last);
-		EXPECT_EQ(0, uevent_unaccounted(s->nl, &s->log, before, after));
+		EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	}
 	for (i = 0; i < 2 * NR_CHANGES; i++)
 		close(looks[i]);

@@ -4,6 +4,8 @@
  * the events that it has to tell apart and with those that it never gets.
  */
 #define _GNU_SOURCE
+#include <sys/prctl.h>
+
 #include "../kselftest_harness.h"
 #include "diskseq.h"
 
@@ -354,6 +356,8 @@ static int run_program(int image, char *said, size_t size)
 		return -errno;
 	pid = fork();
 	if (!pid) {
+		/* it waits as long as the test does */
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		/* not closed at exec, as @image is */
 		snprintf(file, sizeof(file), "/proc/self/fd/%d", dup(image));
 		dup2(fds[1], STDOUT_FILENO);
@@ -382,7 +386,7 @@ TEST_F(wait, program_says_which_disk_it_has_attached)
 	if (access("./diskseq_wait", X_OK))
 		SKIP(return, "diskseq_wait is not here");
 
-	/* free ones: it will find one of them */
+	/* it takes the first device that is free, be it one of these */
 	loop_close(&self->lo);
 	loop_close(&self->other);
 	ASSERT_EQ(0, run_program(self->image, said, sizeof(said)));
@@ -391,8 +395,8 @@ TEST_F(wait, program_says_which_disk_it_has_attached)
 	snprintf(lo.name, sizeof(lo.name), "loop%d", lo.nr);
 	ASSERT_EQ(0, loop_open(&lo, O_RDWR));
 	EXPECT_EQ(0, diskseq_ioctl(lo.fd, &seq));
-	EXPECT_EQ(seq, told);
 	EXPECT_EQ(0, loop_detach(lo.fd));
+	EXPECT_EQ(seq, told);
 	loop_close(&lo);
 }
 
