@@ -644,6 +644,34 @@ TEST_F(nbd, partitions_have_the_number_of_their_export)
 	check_partitions(_metadata, &self->t, variant->netlink, false);
 }
 
+/* One that is open keeps all, but not for longer than it is. */
+TEST_F(nbd, partition_that_was_kept_is_not_of_the_next_export)
+{
+	struct nbd *t = &self->t;
+	char part[48];
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	snprintf(part, sizeof(part), "%.16s/%.16sp1", t->w.name, t->w.name);
+	t->server.partitioned = true;
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	EXPECT_EQ(1, read_tag_once(t));
+	fd = open_disk(part, O_RDONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+	close_ioctl(t);
+	EXPECT_GE(0, read_tag(fd, 0));
+	close(fd);
+
+	server_stop(&t->server);
+	ASSERT_EQ(0, server_start(&t->server, 2, false));
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	EXPECT_GT(0, open_disk(part, O_RDONLY));
+	EXPECT_EQ(2, read_tag_once(t));
+}
+
 TEST_F(nbd, partitions_go_while_the_disk_is_open)
 {
 	if (self->reason)
