@@ -3,7 +3,7 @@
 # The tests under stress, for each base whose source can be had: the legs of
 # harness/full-legs. Says first what it will run and how long that took last time,
 # and ends with a table. What was stopped goes on, with the next call, where it
-# was, as long as neither patches nor tests have changed. LEG= runs only some legs,
+# was, as long as neither patches nor harness have changed. LEG= runs only some legs,
 # whatever was run before; BASE= runs one base's. What they ran the next call without
 # them need not run again: so it can be done in parts, and both bases side by side.
 # Usage: harness/check-full.sh [NAME=VALUE...], with LEG= and BASE=.
@@ -38,7 +38,7 @@ results=$FULL/results
 ended=$CACHE/full/ended
 times=$CACHE/full/times
 touch "$ended" "$times"
-key=$(cd "$TOP" && find "$PATCHES" "$HARNESS" "$BENCH" tests -type f -exec sha256sum {} + |
+key=$(cd "$TOP" && find "$PATCHES" "$HARNESS" "$BENCH" -type f -exec sha256sum {} + |
 	sort | sha256sum | cut -d' ' -f1)
 lock 8 "check-full${only_base:+-$only_base}"
 
