@@ -62,7 +62,7 @@ variables:
   CYCLES=N MANY=N   make soak: how many attaches (1000000), how many devices (4096)
   DISKSEQ_CYCLES=N   load of the concurrency tests (make check: 10000)
   ACCEL=kvm|tcg  without it KVM where it is of use, else TCG
-  TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60, with Debian or DEBUG=: 180)
+  TIMEOUT=S BOOT_TIMEOUT=S   limits for the tests (900) and the boot (60; Debian 180, DEBUG= 600)
   APPEND=WORDS   more words for the guest kernel's command line
   WORKTREE=DIR   run, export: this kernel tree as it stands, not patches/
   VARIANT=NAME   series (the default), base (unpatched), mutant-NAME

@@ -22,8 +22,9 @@ case $VARIANT in
 series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
-# Debian and a debug kernel take their time.
-[ "$GUEST${DEBUG:-}" = kselftest ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
+# Debian takes its time, and a debug kernel on a busy machine more than that.
+[ -z "${DEBUG:-}" ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-600}"
+[ "$GUEST" = kselftest ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
 case $GUEST in
 kselftest | userland) ;;
 *) [ -f "$BENCH/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
