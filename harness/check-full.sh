@@ -49,6 +49,7 @@ line() {
 		$2 == base && $3 == leg && (key == "" || $1 == key) { line = $0 }
 		END { if (line == "") exit 1; print line }' "$1"
 }
+
 took() {
 	if took=$(line "$times" "$1" "$2"); then
 		echo "${took##*"$tab"} s last time"

@@ -30,7 +30,10 @@ instrumented() {
 	case ,${DEBUG:-}, in
 	*,kcsan,*)
 		echo KCSAN_SANITIZE=n
-		touched_objects | sed 's|.*/|KCSAN_SANITIZE_|; s|$|=y|' ;;
+		# Without the folder core.o is KCSAN's own, too, which would watch
+		# itself without end.
+		touched_objects | grep -v '/core\.o$' |
+			sed 's|.*/|KCSAN_SANITIZE_|; s|$|=y|' ;;
 	esac
 	case ,${DEBUG:-}, in
 	*,gcov,*) touched_objects | sed 's|.*/|GCOV_PROFILE_|; s|$|=y|' ;;
