@@ -667,18 +667,6 @@ static int fail_commands(bool fail)
 	return setting_restore(SCSI_DEBUG "every_nth") ?: ret;
 }
 
-/* Media changes since the last call; -EINVAL if a number has decreased. */
-static int count_changes(struct drive *d, __u64 *last)
-{
-	struct news news;
-	int ret = watch_hear(&d->w, &news);
-
-	if (ret)
-		return ret;
-	*last = news.announced;
-	return news.decreases ? -EINVAL : (int)news.media;
-}
-
 /* 1 when the kernel has told of a new medium */
 static int wait_for_change(struct drive *d, int timeout_ms)
 {
@@ -787,7 +775,7 @@ FIXTURE_SETUP(removable)
 	ASSERT_EQ(0, trigger_attention(d->fd));
 	ASSERT_EQ(1, wait_for_attention(d));
 	ASSERT_EQ(0, disk_look(d->w.name));
-	ASSERT_LE(0, count_changes(d, &before));
+	ASSERT_LE(0, watch_changes(&d->w, &before));
 }
 
 FIXTURE_TEARDOWN(removable)
@@ -829,7 +817,7 @@ TEST_F(removable, polls_without_change_draw_nothing)
 	ASSERT_EQ(0, fail_commands(false));
 	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 5));
 	EXPECT_EQ(0, disk_look(d->w.name));
-	EXPECT_EQ(0, count_changes(d, &last));
+	EXPECT_EQ(0, watch_changes(&d->w, &last));
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
 	EXPECT_EQ(before, after);
 }
@@ -854,7 +842,7 @@ TEST_F(removable, polled_change_draws_once_and_announces_it)
 		/* the same change, found again by who opens the disk */
 		ASSERT_EQ(0, disk_look(d->w.name));
 		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-		EXPECT_EQ(1, count_changes(d, &last));
+		EXPECT_EQ(1, watch_changes(&d->w, &last));
 		EXPECT_EQ(by_ioctl, last);
 		EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, before, by_ioctl));
 		ASSERT_EQ(0, diskseq_sysfs(d->w.name, &by_sysfs));
@@ -884,7 +872,7 @@ TEST_F(removable, medium_gone_and_back_has_a_new_number)
 		ASSERT_EQ(0, diskseq_ioctl(d->fd, &by_ioctl));
 		EXPECT_GT(by_ioctl, before);
 		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-		EXPECT_LE(1, count_changes(d, &last));
+		EXPECT_LE(1, watch_changes(&d->w, &last));
 		ASSERT_EQ(0, diskseq_sysfs(d->w.name, &by_sysfs));
 		EXPECT_EQ(by_sysfs, last);
 		EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, before, by_sysfs));
@@ -917,14 +905,14 @@ TEST_F(removable, medium_that_comes_and_goes_draws_once_until_opened)
 		ASSERT_EQ(0, trigger_attention(d->fd));
 		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
 	}
-	EXPECT_EQ(1, count_changes(d, &last));
+	EXPECT_EQ(1, watch_changes(&d->w, &last));
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
 	EXPECT_EQ(last, after);
 	EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, before, after));
 
 	/* the next one, after somebody has looked, is news again */
 	ASSERT_EQ(0, disk_look(d->w.name));
-	ASSERT_LE(0, count_changes(d, &last));
+	ASSERT_LE(0, watch_changes(&d->w, &last));
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
 	ASSERT_EQ(0, trigger_attention(d->fd));
 	ASSERT_EQ(1, wait_for_attention(d));
@@ -1035,7 +1023,7 @@ TEST_F(removable, change_found_by_poll_or_open_draws_once)
 		TH_LOG("change %d: %s", nr, strerror(-ret));
 	}
 	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-	EXPECT_EQ(NR_CHANGES, count_changes(d, &last));
+	EXPECT_EQ(NR_CHANGES, watch_changes(&d->w, &last));
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &now));
 	EXPECT_EQ(last, now);
 	EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, first, now));

@@ -219,18 +219,6 @@ static int plug_in(struct stick *s, struct uevent *ev)
 	return ret ? ret : disk_look(s->w.name);
 }
 
-/* Media changes since the last call; -EINVAL if a number has decreased. */
-static int count_changes(struct stick *s, __u64 *last)
-{
-	struct news news;
-	int ret = watch_hear(&s->w, &news);
-
-	if (ret)
-		return ret;
-	*last = news.announced;
-	return news.decreases ? -EINVAL : (int)news.media;
-}
-
 /* The first byte tells whose data it is. */
 static int read_at(int fd, off_t offset)
 {
@@ -321,7 +309,7 @@ static const char *set_up(struct __test_metadata *_metadata,
 	ASSERT_EQ(1, wait_for_change(s, &before));
 	ASSERT_EQ(0, disk_look(s->w.name));
 	ASSERT_EQ(0, disk_poll(s->w.name, poll));
-	ASSERT_LE(0, count_changes(s, &last));
+	ASSERT_LE(0, watch_changes(&s->w, &last));
 	return NULL;
 }
 
@@ -378,14 +366,14 @@ TEST_F(stick, medium_out_and_medium_in_have_new_numbers)
 		EXPECT_EQ(-ENOMEDIUM, open_disk(s->w.name, O_RDONLY));
 		/* an empty drive says that it is empty each time */
 		ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
-		EXPECT_EQ(1, count_changes(s, &last));
+		EXPECT_EQ(1, watch_changes(&s->w, &last));
 
 		ASSERT_EQ(0, insert(s->media[medium]));
 		ASSERT_EQ(1, wait_for_change(s, &in));
 		EXPECT_GT(in, out);
 		EXPECT_EQ(medium + 1, read_medium(s, in));
 		ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
-		EXPECT_EQ(1, count_changes(s, &last));
+		EXPECT_EQ(1, watch_changes(&s->w, &last));
 		EXPECT_EQ(in, last);
 		EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, in));
 	}
@@ -408,7 +396,7 @@ TEST_F(stick, medium_in_the_place_of_another_has_a_new_number)
 		EXPECT_GT(after, before);
 		EXPECT_EQ(medium + 1, read_medium(s, after));
 		ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
-		EXPECT_EQ(1, count_changes(s, &last));
+		EXPECT_EQ(1, watch_changes(&s->w, &last));
 		EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	}
 }
@@ -429,7 +417,7 @@ TEST_F(stick, medium_out_and_in_again_draws_once_until_opened)
 	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
 	EXPECT_EQ(2, read_medium(s, after));
 	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
-	EXPECT_EQ(1, count_changes(s, &last));
+	EXPECT_EQ(1, watch_changes(&s->w, &last));
 	ASSERT_EQ(0, diskseq_sysfs(s->w.name, &now));
 	EXPECT_EQ(after, now);
 	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
@@ -452,7 +440,7 @@ TEST_F(stick, medium_that_is_locked_in_keeps_its_number)
 	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 5));
 	EXPECT_EQ(0, disk_look(s->w.name));
 	EXPECT_EQ(1, read_block(fd));
-	EXPECT_EQ(0, count_changes(s, &last));
+	EXPECT_EQ(0, watch_changes(&s->w, &last));
 	ASSERT_EQ(0, diskseq_ioctl(fd, &after));
 	EXPECT_EQ(before, after);
 	close(fd);
@@ -487,7 +475,7 @@ TEST_F(stick, medium_forced_out_of_an_open_disk_is_not_read_any_more)
 	ASSERT_EQ(0, diskseq_ioctl(fd, &now));
 	EXPECT_EQ(after, now);
 	EXPECT_GT(0, read_block(fd));
-	EXPECT_EQ(1, count_changes(s, &last));
+	EXPECT_EQ(1, watch_changes(&s->w, &last));
 	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	close(fd);
 }
@@ -510,12 +498,12 @@ TEST_F(stick, medium_ejected_by_the_host_gives_a_new_number)
 	/* a request that is refused changes nothing */
 	EXPECT_EQ(-EIO, disk_command(fd, eject, sizeof(eject), &key));
 	ASSERT_EQ(0, disk_wait_for_polls(s->w.name, 3));
-	EXPECT_EQ(0, count_changes(s, &last));
+	EXPECT_EQ(0, watch_changes(&s->w, &last));
 	ASSERT_EQ(0, ioctl(fd, SCSI_IOCTL_DOORUNLOCK));
 	ASSERT_EQ(0, disk_command(fd, eject, sizeof(eject), &key));
 	ASSERT_EQ(1, wait_for_change(s, &after));
 	EXPECT_GT(after, before);
-	EXPECT_EQ(1, count_changes(s, &last));
+	EXPECT_EQ(1, watch_changes(&s->w, &last));
 	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	/* it is out */
 	ASSERT_EQ(0, read_text(LUN "/file", buf, sizeof(buf)));
@@ -546,7 +534,7 @@ TEST_F(stick, medium_that_is_read_only_has_one_number_too)
 	EXPECT_EQ(1, ro);
 	EXPECT_EQ(-EROFS, open_disk(s->w.name, O_RDWR));
 	close(fd);
-	EXPECT_EQ(2, count_changes(s, &last));
+	EXPECT_EQ(2, watch_changes(&s->w, &last));
 	EXPECT_EQ(after, last);
 	EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 }
@@ -602,7 +590,7 @@ TEST_F_TIMEOUT(stick, partitions_of_a_medium_have_its_number, 60)
 		ASSERT_EQ(1, wait_for_change(s, &after));
 		EXPECT_GT(after, before);
 		ASSERT_EQ(0, disk_look(s->w.name));
-		EXPECT_EQ(1, count_changes(s, &last));
+		EXPECT_EQ(1, watch_changes(&s->w, &last));
 		EXPECT_EQ(after, last);
 		EXPECT_EQ(tables[i].partitions,
 			  count_partition_events(s, from, after, true));
@@ -811,7 +799,7 @@ TEST_F(attention, is_a_change_whoever_it_was_told)
 		EXPECT_EQ(medium + 1, read_block(fd));
 		looks[2 * i + 1] = open_disk(s->w.name, O_RDONLY | O_NONBLOCK);
 		ASSERT_LE(0, looks[2 * i + 1]);
-		EXPECT_EQ(1, count_changes(s, &last));
+		EXPECT_EQ(1, watch_changes(&s->w, &last));
 		EXPECT_EQ(after, last);
 		EXPECT_EQ(0, uevent_unaccounted(s->w.nl, &s->w.log, before, after));
 	}

@@ -68,6 +68,18 @@ static inline int watch_hear(struct watch *w, struct news *news)
 	return 0;
 }
 
+/* Media changes since the last call; -EINVAL if a number has decreased. */
+static inline int watch_changes(struct watch *w, __u64 *last)
+{
+	struct news news;
+	int ret = watch_hear(w, &news);
+
+	*last = news.announced;
+	if (ret)
+		return ret;
+	return news.decreases ? -EINVAL : (int)news.media;
+}
+
 /* What has happened so far does not count. */
 static inline int watch_settle(struct watch *w)
 {
