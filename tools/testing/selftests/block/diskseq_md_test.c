@@ -43,6 +43,21 @@ static int md_open(void)
 	return fd;
 }
 
+/* After a stop the members are taken out of sysfs by a work item. */
+static int wait_until_left(const struct loop *member)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	char path[80];
+
+	snprintf(path, sizeof(path), "/sys/block/" MD_NAME "/md/dev-%s", member->name);
+	while (!access(path, F_OK)) {
+		if (now_ms() > deadline)
+			return -ETIMEDOUT;
+		nap();
+	}
+	return 0;
+}
+
 /* RAID0 without a superblock: nothing is written, nobody assembles it. */
 static int md_start(int fd, const struct loop *member)
 {
@@ -55,7 +70,7 @@ static int md_start(int fd, const struct loop *member)
 		.chunk_size = 65536,
 	};
 	struct stat st;
-	int i;
+	int i, ret;
 
 	if (ioctl(fd, SET_ARRAY_INFO, &array))
 		return -errno;
@@ -68,6 +83,9 @@ static int md_start(int fd, const struct loop *member)
 
 		if (fstat(member[i].fd, &st))
 			return -errno;
+		ret = wait_until_left(&member[i]);
+		if (ret)
+			return ret;
 		disk.major = major(st.st_rdev);
 		disk.minor = minor(st.st_rdev);
 		if (ioctl(fd, ADD_NEW_DISK, &disk))
