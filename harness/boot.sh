@@ -47,7 +47,7 @@ esac
 [ -z "${DEBUG:-}" ] || scale=$((scale * 3))
 
 # Words without a dot that the kernel does not know become init's environment.
-append="console=$arch_console panic=-1 oops=panic"
+append="console=$arch_console${arch_append:+ $arch_append} panic=-1 oops=panic"
 append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
 for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY \
