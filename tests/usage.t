@@ -31,6 +31,7 @@ fake_qemu pass
 dies "KVM for another machine's kernel" usage "ARCH=arm64 is not this machine's" env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/boot.sh"
 check "TEST with a pattern" "$run" BASE=v5.14 TEST='f*'
 check "and it reaches the guest" grep -q "TEST=f\*" "$T/out/commands"
+check "a guest that is kept waiting does not panic over its timer" grep -q ' no_timer_check ' "$T/out/commands"
 check "no drives are there that no test is about" sh -c '! grep -q scsi-cd "$1"' sh "$T/out/commands"
 echo diskseq_floppy_test >"$T/out/tests"
 check "and where one is" "$HARNESS/boot.sh"
