@@ -17,7 +17,7 @@ table() {
 }
 
 only=$(echo "${LEG:-}" | tr , ' ')
-names=$(table | cut -f1 | xargs)
+names=$(table | cut -f1 | uniq | xargs)
 for name in $only; do
 	case " $names " in
 	*" $name "*) ;;
@@ -64,7 +64,8 @@ for base in $(bases); do
 		say "skip    $base: no source"
 		continue
 	fi
-	table | while IFS=$tab read -r leg goal words; do
+	table | while IFS=$tab read -r leg goal words only_for; do
+		[ "${only_for:-$base}" = "$base" ] || continue
 		case " ${only:-$leg} " in
 		*" $leg "*) ;;
 		*) continue ;;

@@ -42,6 +42,11 @@ check "one base" "$full" BASE=v5.14
 check "after it, all" "$full"
 said "do not run it again either" '^done    v5.14 one$'
 
+legs 'one\trun\tREPEAT=2\tv5.10\none\trun\tREPEAT=4\tv5.14\n'
+check "a leg with a line for each base" "$full"
+said "has this base's variables" '^to run  v5.14 one: make run REPEAT=4 '
+check "and no others" same "$(table | cut -d' ' -f1,2 | xargs)" "one v5.14"
+
 legs "one\trun\tREPEAT=2\nbad\trun\tCANNED=$canned/failed\nlast\trun\tREPEAT=3\n"
 check "a leg that fails fails the whole" sh -c '! "$1"' sh "$full"
 check "and the others run" same "$(table | cut -d' ' -f1 | xargs)" "one bad last"
