@@ -20,5 +20,5 @@ at_most 8192 MANY
 	die usage "CYCLES='$CYCLES' is less than 20 for each of $PROCESSES processes"
 unset TEST REPEAT SHELL_ONLY
 export GUEST=soak GOAL=soak CYCLES LOOPS PROCESSES MANY \
-	TIMEOUT="${TIMEOUT:-$((900 + CYCLES / 100))}"
+	TIMEOUT="${TIMEOUT:-$((900 + CYCLES / 50))}"
 exec "$HARNESS/run.sh"
