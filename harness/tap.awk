@@ -5,12 +5,14 @@
 #	pass|fail|skip	PROGRAM	CASE[ - REASON]
 #
 # and at last "complete" or "truncated". A program without TAP of its own is one
-# case; cases that a program announced and did not report have failed.
+# case; cases that a program announced and did not report have failed, and a
+# program that failed and says of none of its cases why has one more, which did.
 
 function result(what, name)
 {
 	print what "\t" program "\t" name
 	cases++
+	bad += what == "fail"
 }
 
 # "ok 3 name # SKIP reason": status in what, the rest in name and reason
@@ -32,7 +34,7 @@ function parse(line)
 { sub(/\r$/, "") }
 
 /^1\.\.[0-9]+$/ { plan = substr($0, 4) + 0; planned = 1; next }
-/^# selftests: / { program = $NF; cases = 0; announced = 0; running = ""; next }
+/^# selftests: / { program = $NF; cases = 0; bad = 0; announced = 0; running = ""; next }
 /^# 1\.\.[0-9]+$/ { announced = substr($0, 6) + 0; next }
 /^# # +RUN / { running = $4; next }
 
@@ -57,7 +59,7 @@ function parse(line)
 		while (cases < announced)
 			result("fail", "case " (cases + 1) " - not reported" \
 			       (why == "" ? "" : " (" why ")"))
-	} else if (failed && why !~ /^exit=/) {
+	} else if (failed && (why !~ /^exit=/ || !bad)) {
 		result("fail", program " - " why)
 	}
 	program = ""

@@ -25,6 +25,8 @@ said "failed: names it" 'failed:  read: global.sysfs'
 said "failed: says how to have it again" "status 26; logs: $T/out; again: make run"
 guest died-inside failed "1 of 4 test cases failed"
 said "died-inside: a case that was not reported has failed" 'failed:  read: case 3 - not reported \(signal=11\)'
+guest bailed-out failed "1 of 2 test cases failed"
+said "bailed-out: a program that failed without saying how has failed" 'failed:  soak: soak - exit=1'
 guest test-timeout failed "1 of 4 test cases failed"
 guest truncated truncated "went away during plain"
 said "truncated: shows the console" 'Run /init'
