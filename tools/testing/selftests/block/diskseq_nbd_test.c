@@ -261,16 +261,22 @@ static int genl_open(void)
 	return fd < 0 ? -errno : fd;
 }
 
-static int nbd_family(int fd)
+/* What the kernel says of nbd's family: its attribute @want goes to @val. */
+static int ask_for_family(int fd, __u16 want, void *val, size_t len)
 {
-	__u16 family = 0;
 	struct genl msg;
-	int ret;
 
 	genl_init(&msg, GENL_ID_CTRL, CTRL_CMD_GETFAMILY);
 	genl_put(&msg, CTRL_ATTR_FAMILY_NAME, NBD_GENL_FAMILY_NAME,
 		 sizeof(NBD_GENL_FAMILY_NAME));
-	ret = genl_talk(fd, &msg, CTRL_ATTR_FAMILY_ID, &family, sizeof(family));
+	return genl_talk(fd, &msg, want, val, len);
+}
+
+static int nbd_family(int fd)
+{
+	__u16 family = 0;
+	int ret = ask_for_family(fd, CTRL_ATTR_FAMILY_ID, &family, sizeof(family));
+
 	return ret ? ret : family;
 }
 
@@ -283,16 +289,12 @@ static int nbd_listen(void)
 	} groups = { 0 };
 	const struct nlattr *attr;
 	int fd, id, ret;
-	struct genl msg;
 
 	fd = genl_open();
 	if (fd < 0)
 		return fd;
-	genl_init(&msg, GENL_ID_CTRL, CTRL_CMD_GETFAMILY);
-	genl_put(&msg, CTRL_ATTR_FAMILY_NAME, NBD_GENL_FAMILY_NAME,
-		 sizeof(NBD_GENL_FAMILY_NAME));
 	/* it has one */
-	ret = genl_talk(fd, &msg, CTRL_ATTR_MCAST_GROUPS, &groups, sizeof(groups));
+	ret = ask_for_family(fd, CTRL_ATTR_MCAST_GROUPS, &groups, sizeof(groups));
 	attr = attr_find(groups.attrs, sizeof(groups.attrs), CTRL_ATTR_MCAST_GRP_ID);
 	if (!ret && attr) {
 		memcpy(&id, (void *)attr + NLA_HDRLEN, sizeof(id));
