@@ -374,6 +374,7 @@ struct uevent {
 	bool			partition;
 	bool			media_change;
 	bool			eject_request;
+	bool			ro_changed;
 	bool			extra;		/* says more than "change" */
 };
 
@@ -440,6 +441,8 @@ static inline bool uevent_parse(const char *buf, size_t len, struct uevent *ev)
 			ev->media_change = !strcmp(val, "1");
 		else if (uevent_get(var, "DISK_EJECT_REQUEST", &val))
 			ev->eject_request = !strcmp(val, "1");
+		else if (uevent_get(var, "DISK_RO", &val))
+			ev->ro_changed = true;
 		if (uevent_get(var, "DISK_MEDIA_CHANGE", &val) ||
 		    uevent_get(var, "DISK_EJECT_REQUEST", &val) ||
 		    uevent_get(var, "DISK_RO", &val) ||

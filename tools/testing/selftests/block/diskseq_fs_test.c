@@ -595,6 +595,121 @@ TEST_F(fs, stays_readable_when_the_file_changes_under_it)
 	close(copy);
 }
 
+/* Its files would be somewhere else. */
+TEST_F(fs, keeps_the_offset_of_the_disk_that_it_is_on)
+{
+	struct medium *m = &self->m;
+	struct loop_info64 info;
+	__u64 seq;
+	size_t i;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_EQ(0, medium_create(m, IMAGE_SIZE));
+	ASSERT_EQ(0, medium_fill(m));
+	ASSERT_EQ(0, medium_attach(m, LO_FLAGS_AUTOCLEAR));
+	ASSERT_EQ(0, medium_mount(m, "", MS_RDONLY));
+	ASSERT_EQ(0, loop_open(&m->lo, O_RDWR));
+	seq = number_of(&m->lo);
+	ASSERT_EQ(0, uevent_fence(self->nl, m->lo.name, &self->log));
+	self->log.nr = 0;
+
+	ASSERT_EQ(0, loop_status(m->lo.fd, &info));
+	info.lo_offset = MB;
+	EXPECT_EQ(-1, ioctl(m->lo.fd, LOOP_SET_STATUS64, &info));
+	EXPECT_EQ(EBUSY, errno);
+	EXPECT_EQ(seq, number_of(&m->lo));
+	ASSERT_EQ(0, uevent_fence(self->nl, m->lo.name, &self->log));
+	for (i = 0; i < self->log.nr; i++)
+		EXPECT_FALSE(uevent_is_own(&self->log.ev[i], m->lo.name));
+	forget_cached();
+	EXPECT_EQ(0, check_payload(m->dir));
+}
+
+/* Wait for a process, but not for one that the kernel does not let go of. */
+static int wait_for_exit(pid_t pid, int timeout_ms)
+{
+	long long deadline = now_ms() + timeout_ms;
+	int status;
+
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (now_ms() > deadline)
+			return -ETIMEDOUT;
+		nap();
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+static int freeze(const char *dir, bool freeze)
+{
+	int ret, fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	ret = ioctl(fd, freeze ? FIFREEZE : FITHAW, 0) ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
+static void thaw(const char *dir)
+{
+	freeze(dir, false);
+}
+
+/* Another opener puts the detach off, and with it what may take long. */
+TEST_F(fs, that_is_frozen_does_not_hold_up_a_detach_that_is_put_off)
+{
+	struct medium *m = &self->m;
+	struct loop_info64 info;
+	char path[80], page[4096];
+	int file, opener, ret;
+	struct loop lo;
+	pid_t pid;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_EQ(0, medium_create(m, OUTER_SIZE));
+	ASSERT_EQ(0, medium_attach(m, LO_FLAGS_AUTOCLEAR));
+	ASSERT_EQ(0, medium_mount(m, "", 0));
+	snprintf(path, sizeof(path), "%s/inner", m->dir);
+	file = make_file(path, MB);
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, loop_create(&lo));
+	ASSERT_EQ(0, loop_configure(lo.fd, file, 0));
+	opener = open_disk(lo.name, O_RDONLY);
+	ASSERT_LE(0, opener);
+	/* there is something to write back */
+	memset(page, 'x', sizeof(page));
+	ASSERT_EQ(sizeof(page), pwrite(lo.fd, page, sizeof(page), 0));
+
+	ASSERT_EQ(0, leftover_expect(m->dir, thaw));
+	ASSERT_EQ(0, freeze(m->dir, true));
+	pid = fork();
+	if (!pid)
+		_exit(ioctl(lo.fd, LOOP_CLR_FD, 0) ? errno : 0);
+	ret = wait_for_exit(pid, PATIENCE_MS / 4);
+	EXPECT_EQ(0, freeze(m->dir, false));
+	leftover_gone(m->dir);
+	EXPECT_EQ(0, ret) {
+		TH_LOG("LOOP_CLR_FD waits for the filesystem of the file");
+	}
+	if (ret == -ETIMEDOUT)
+		EXPECT_EQ(0, wait_for_exit(pid, PATIENCE_MS));
+
+	/* marked, and detached at the last close, with what was written */
+	ASSERT_EQ(0, loop_status(lo.fd, &info));
+	EXPECT_NE(0, info.lo_flags & LO_FLAGS_AUTOCLEAR);
+	loop_close(&lo);
+	close(opener);
+	memset(page, 0, sizeof(page));
+	EXPECT_EQ(sizeof(page), pread(file, page, sizeof(page), 0));
+	EXPECT_EQ('x', page[0]);
+	EXPECT_EQ(0, loop_remove(lo.nr));
+	close(file);
+}
+
 /* The same from a partition, which is in use and therefore stays */
 TEST_F(fs, stays_readable_on_a_partition_when_the_file_changes_under_it)
 {

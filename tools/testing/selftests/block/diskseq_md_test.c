@@ -11,11 +11,15 @@
 
 #include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_opener.h"
 
 #define IMAGE_SIZE	0x100000
 #define NR_MEMBERS	2
 #define MD_MINOR	213	/* nobody else is using it */
 #define MD_NAME		"md213"
+#define ROUNDS		40
+#define NR_PAGES	64
+#define PAGE		4096
 
 FIXTURE(md)
 {
@@ -96,14 +100,23 @@ static int md_start(int fd, const struct loop *member)
 	return 0;
 }
 
-/* udev may have it open for a moment. */
+/*
+ * udev has it open for a moment after each start. And 5.10.262, with these
+ * patches or without, refuses the first stop by a descriptor that has stopped
+ * another array before.
+ */
 static int md_stop(int fd)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
+	bool again = true;
+	int err;
 
 	while (ioctl(fd, STOP_ARRAY, NULL)) {
-		if (errno != EBUSY || now_ms() > deadline)
-			return -errno;
+		err = errno;
+		if (err != EBUSY || now_ms() > deadline ||
+		    (!again && !udev_is_running()))
+			return -err;
+		again = false;
 		nap();
 	}
 	return 0;
@@ -285,6 +298,217 @@ TEST_F(md, what_is_read_of_an_array_is_not_of_the_one_before)
 	EXPECT_EQ('b', __atomic_load_n(map, __ATOMIC_RELAXED));
 	EXPECT_EQ(0, md_stop(self->fd));
 	munmap(map, 1);
+}
+
+/* The array is deleted after its last close. */
+static int wait_until_removed(int nl)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	struct uevent ev;
+	int ret;
+
+	do {
+		ret = uevent_read(nl, &ev, deadline - now_ms());
+		if (ret <= 0)
+			return ret ? ret : -ETIMEDOUT;
+	} while (!uevent_is_remove(&ev) || !uevent_is_own(&ev, MD_NAME) ||
+		 ev.partition);
+	return 0;
+}
+
+/*
+ * The events of a stop call programs to a disk that is about to be deleted, and
+ * an open creates an array. One that is wanted again can be made at once.
+ */
+TEST_F(md, a_stopped_array_does_not_come_back)
+{
+	unsigned int back = 0, opens = 0;
+	struct opener o;
+	int i, ret;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	for (i = 0; i < ROUNDS; i++) {
+		ret = md_start(self->fd, self->member);
+		if (ret == -ENODEV)
+			SKIP(return, "needs raid0");
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, opener_start(&o, MD_NAME));
+		ASSERT_EQ(0, access(o.path, F_OK));
+		/* at once */
+		EXPECT_EQ(0, ioctl(self->fd, STOP_ARRAY, NULL));
+		close(self->fd);
+		self->fd = -1;
+		EXPECT_EQ(0, wait_until_removed(self->nl));
+		opens += opener_stop(&o);
+		back += !access("/sys/block/" MD_NAME, F_OK);
+
+		self->fd = md_open();
+		ASSERT_LE(0, self->fd);
+	}
+	/*
+	 * One that has found the node and is preempted until the disk is gone
+	 * does create it: seen once in 800 stops, where it was 25 of 40.
+	 */
+	EXPECT_GE(1, back) {
+		TH_LOG("%u of %d, %u opens", back, ROUNDS, opens);
+	}
+}
+
+struct writer {
+	int fd;
+	bool stop;
+	unsigned int written;
+};
+
+static void *writer_run(void *arg)
+{
+	struct writer *w = arg;
+	char page[PAGE];
+	unsigned int i;
+
+	memset(page, 'a', sizeof(page));
+	for (i = 0; !__atomic_load_n(&w->stop, __ATOMIC_RELAXED); i++)
+		if (pwrite(w->fd, page, PAGE, i % NR_PAGES * PAGE) == PAGE)
+			__atomic_add_fetch(&w->written, 1, __ATOMIC_RELAXED);
+	return NULL;
+}
+
+static int fill_members(const int *image, char c)
+{
+	char page[PAGE];
+	off_t at;
+	int i;
+
+	memset(page, c, sizeof(page));
+	for (i = 0; i < NR_MEMBERS; i++)
+		for (at = 0; at < IMAGE_SIZE; at += PAGE)
+			if (pwrite(image[i], page, PAGE, at) != PAGE)
+				return -EIO;
+	return 0;
+}
+
+/* How many of the first pages do not begin with @c? */
+static unsigned int other_pages(int fd, char c)
+{
+	unsigned int i, other = 0;
+	char byte;
+
+	for (i = 0; i < NR_PAGES; i++)
+		other += pread(fd, &byte, 1, i * PAGE) != 1 || byte != c;
+	return other;
+}
+
+/* By another thread, through the descriptor that stops the one and starts the next */
+TEST_F(md, what_is_written_to_an_array_is_not_in_the_next_one)
+{
+	unsigned int seen = 0, harmed = 0;
+	pthread_t thread;
+	int i, j, ret;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	for (i = 0; i < ROUNDS; i++) {
+		struct writer w = { .fd = self->fd };
+		unsigned int other = 0;
+
+		ret = md_start(self->fd, self->member);
+		if (ret == -ENODEV)
+			SKIP(return, "needs raid0");
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, writer_run, &w));
+		while (__atomic_load_n(&w.written, __ATOMIC_RELAXED) < NR_PAGES)
+			nap();
+		EXPECT_EQ(0, md_stop(self->fd));
+		__atomic_store_n(&w.stop, true, __ATOMIC_RELAXED);
+		pthread_join(thread, NULL);
+
+		ASSERT_EQ(0, fill_members(self->image, 'b'));
+		ASSERT_EQ(0, md_start(self->fd, self->member));
+		seen += other_pages(self->fd, 'b') > 0;
+		fsync(self->fd);
+		for (j = 0; j < NR_MEMBERS; j++)
+			other += other_pages(self->image[j], 'b');
+		harmed += other > 0;
+		EXPECT_EQ(0, md_stop(self->fd));
+	}
+	EXPECT_EQ(0, seen) {
+		TH_LOG("%u of %d read what the array before had", seen, ROUNDS);
+	}
+	EXPECT_EQ(0, harmed) {
+		TH_LOG("%u of %d wrote it to their members", harmed, ROUNDS);
+	}
+}
+
+struct sizes {
+	int fd;
+	bool stop;
+	struct {
+		__u64 seq, size;
+	} log[8 * ROUNDS];
+	size_t nr;
+};
+
+static void *sizes_run(void *arg)
+{
+	struct sizes *s = arg;
+
+	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+		__u64 seq, again, size;
+
+		if (diskseq_ioctl(s->fd, &seq) ||
+		    ioctl(s->fd, BLKGETSIZE64, &size) ||
+		    diskseq_ioctl(s->fd, &again) || seq != again)
+			continue;
+		if (s->nr < ARRAY_SIZE(s->log) &&
+		    (!s->nr || seq != s->log[s->nr - 1].seq ||
+		     size != s->log[s->nr - 1].size)) {
+			s->log[s->nr].seq = seq;
+			s->log[s->nr].size = size;
+			__atomic_store_n(&s->nr, s->nr + 1, __ATOMIC_RELAXED);
+		}
+	}
+	return NULL;
+}
+
+TEST_F(md, size_and_number_change_together)
+{
+	unsigned int wrong = 0;
+	struct sizes *s;
+	pthread_t thread;
+	int i, ret;
+	size_t n;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	s = calloc(1, sizeof(*s));
+	ASSERT_NE(NULL, s);
+	s->fd = self->fd;
+	ret = md_start(self->fd, self->member);
+	if (ret == -ENODEV)
+		SKIP(return, "needs raid0");
+	ASSERT_EQ(0, ret);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, sizes_run, s));
+	while (!__atomic_load_n(&s->nr, __ATOMIC_RELAXED))
+		nap();
+	for (i = 0; i < ROUNDS; i++) {
+		EXPECT_EQ(0, md_stop(self->fd));
+		EXPECT_EQ(0, md_start(self->fd, self->member));
+	}
+	__atomic_store_n(&s->stop, true, __ATOMIC_RELAXED);
+	ASSERT_EQ(0, pthread_join(thread, NULL));
+
+	for (n = 1; n < s->nr; n++)
+		wrong += s->log[n].seq == s->log[n - 1].seq;
+	EXPECT_EQ(0, wrong) {
+		TH_LOG("%u of %zu", wrong, s->nr);
+	}
+	EXPECT_LT(1, s->nr);
+	EXPECT_EQ(0, md_stop(self->fd));
+	free(s);
 }
 
 TEST_HARNESS_MAIN

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A network block device gets a new sequence number when a server is connected
- * and when it is left, by ioctl and by netlink, and says so in uevents. Another
- * link to the same server is no new medium. The servers are threads of the test
- * at the other end of a socketpair.
+ * and when its last opener has gone after a disconnect, by ioctl and by netlink,
+ * and reports both in uevents. Another link to the same server is no new medium.
+ * The servers are threads of the test at the other end of a socketpair.
  */
 #define _GNU_SOURCE
 #include <endian.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
+#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/un.h>
 #include <linux/genetlink.h>
@@ -459,26 +460,33 @@ static void close_ioctl(struct nbd *t)
 	t->fd = -1;
 }
 
-/* Somebody else, a reader or udev, may have the device open for a moment. */
+/*
+ * Not repeated if that is busy: an earlier disconnect must have left the device
+ * so that it can be connected at once.
+ */
 static int nbd_connect(struct nbd *t, bool netlink)
+{
+	int ret;
+
+	if (netlink)
+		return connect_netlink(t, &t->server, true);
+	ret = setup_ioctl(t);
+	if (!ret)
+		ret = start_ioctl(t, &t->server);
+	if (ret)
+		close_ioctl(t);
+	return ret;
+}
+
+/* For tests that have the device open in a thread without pause */
+static int nbd_connect_when_free(struct nbd *t, bool netlink)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
 	int ret;
 
-	for (;;) {
-		if (netlink) {
-			ret = connect_netlink(t, &t->server, true);
-		} else {
-			ret = setup_ioctl(t);
-			if (!ret)
-				ret = start_ioctl(t, &t->server);
-			if (ret)
-				close_ioctl(t);
-		}
-		if (ret != -EBUSY || now_ms() > deadline)
-			return ret;
+	while ((ret = nbd_connect(t, netlink)) == -EBUSY && now_ms() < deadline)
 		nap();
-	}
+	return ret;
 }
 
 static int nbd_disconnect(struct nbd *t, bool netlink)
@@ -561,6 +569,18 @@ static long long read_tag_once(struct nbd *t)
 	return tag;
 }
 
+static bool wait_until(const unsigned int *counter, unsigned int value)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+
+	while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value) {
+		if (now_ms() > deadline)
+			return false;
+		nap();
+	}
+	return true;
+}
+
 FIXTURE(nbd)
 {
 	const char *reason;
@@ -640,17 +660,120 @@ TEST_F(nbd, connect_and_disconnect_are_announced)
 	EXPECT_EQ(1, read_tag_once(t));
 
 	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
-	seq = check_server_change(_metadata, t, seq);
-	EXPECT_GE(0, read_tag_once(t));
-
-	/* the clean-up of every client draws nothing more */
+	/* the clean-up of every client is no other change */
 	if (!variant->netlink)
 		ASSERT_EQ(0, ioctl(t->fd, NBD_CLEAR_SOCK));
 	close_ioctl(t);
+	seq = check_server_change(_metadata, t, seq);
+	EXPECT_GE(0, read_tag_once(t));
 	check_nothing(_metadata, &t->w, seq, false);
 }
 
-/* They come and go with the number of their export. */
+struct looker {
+	struct nbd *t;
+	int fd;
+	unsigned int looks;
+	unsigned int wrong;
+	bool stop;
+};
+
+/* Each number has one size: that of the export, or none. */
+static void *looker_run(void *arg)
+{
+	struct looker *l = arg;
+	__u64 first, again, size, of = 0, had = 0;
+
+	while (!__atomic_load_n(&l->stop, __ATOMIC_RELAXED)) {
+		if (diskseq_ioctl(l->fd, &first) ||
+		    ioctl(l->fd, BLKGETSIZE64, &size) ||
+		    diskseq_ioctl(l->fd, &again) || first != again)
+			continue;
+		if (of == first && had != size)
+			l->wrong++;
+		of = first;
+		had = size;
+		__atomic_add_fetch(&l->looks, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+#define MAX_SIZES	40
+
+TEST_F(nbd, a_number_has_one_size)
+{
+	int rounds = test_rounds(MAX_SIZES), i;
+	struct nbd *t = &self->t;
+	struct looker l = { .t = t };
+	pthread_t thread;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+	if (variant->netlink)
+		SKIP(return, "what is open cannot be connected by netlink");
+
+	server_stop(&t->server);
+	for (i = 0; i < rounds; i++) {
+		ASSERT_EQ(0, server_start(&t->server, 1, false));
+		l.stop = false;
+		l.looks = 0;
+		l.fd = open_disk(t->w.name, O_RDONLY);
+		ASSERT_LE(0, l.fd);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, looker_run, &l));
+		EXPECT_TRUE(wait_until(&l.looks, 1));
+		ASSERT_EQ(0, nbd_connect(t, false));
+		ASSERT_EQ(0, nbd_disconnect(t, false));
+		ASSERT_EQ(0, ioctl(t->fd, NBD_CLEAR_SOCK));
+		__atomic_store_n(&l.stop, true, __ATOMIC_RELAXED);
+		pthread_join(thread, NULL);
+		close(l.fd);
+		close_ioctl(t);
+		server_stop(&t->server);
+	}
+	EXPECT_EQ(0, l.wrong) {
+		TH_LOG("%u looks at another size", l.wrong);
+	}
+}
+
+/* An opener keeps the number until it closes: it can read one export only. */
+TEST_F(nbd, an_opener_keeps_the_number_of_its_export)
+{
+	struct nbd *t = &self->t;
+	__u64 seq, now = 0;
+	long long tag;
+	int fd;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	fd = open_disk(t->w.name, O_RDWR);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(1, read_tag(fd, PAGE));
+	ASSERT_EQ(0, watch_settle(&t->w));
+	seq = watch_number(&t->w);
+
+	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+	close_ioctl(t);
+	server_stop(&t->server);
+	ASSERT_EQ(0, server_start(&t->server, 2, false));
+	EXPECT_EQ(-EBUSY, nbd_connect(t, variant->netlink));
+	ASSERT_EQ(0, diskseq_ioctl(fd, &now));
+	EXPECT_EQ(seq, now);
+	/* what it has read may still be cached */
+	tag = read_tag(fd, PAGE);
+	EXPECT_TRUE(tag == 1 || tag == -EIO) {
+		TH_LOG("tag %lld", tag);
+	}
+	EXPECT_EQ(-EIO, read_tag(fd, EXPORT_SIZE / 2));
+	check_nothing(_metadata, &t->w, seq, false);
+	close(fd);
+	seq = check_server_change(_metadata, t, seq);
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	EXPECT_EQ(2, read_tag_once(t));
+	EXPECT_LT(seq, watch_number(&t->w));
+}
+
+/* They come with the number of their export and go at the next open. */
 static void check_partitions(struct __test_metadata *_metadata, struct nbd *t,
 			     bool netlink, bool opener)
 {
@@ -663,16 +786,18 @@ static void check_partitions(struct __test_metadata *_metadata, struct nbd *t,
 	ASSERT_EQ(0, nbd_connect(t, netlink));
 	seq = watch_number(&t->w);
 	ASSERT_NE(0, seq);
-	/* who opens it first has it scanned */
+	/* the first open scans for them */
 	EXPECT_EQ(1, read_tag_once(t));
 	if (opener)
 		fd = open_disk(t->w.name, O_RDONLY);
 	ASSERT_EQ(0, nbd_disconnect(t, netlink));
-	EXPECT_LT(seq, watch_number(&t->w));
+	if (opener)
+		EXPECT_EQ(seq, watch_number(&t->w));
 	close_ioctl(t);
+	read_tag_once(t);
 	if (opener)
 		close(fd);
-	read_tag_once(t);
+	EXPECT_LT(seq, watch_number(&t->w));
 
 	ASSERT_EQ(0, uevent_fence(t->w.nl, t->w.name, &t->w.log));
 	for (i = t->w.mark; i < t->w.log.nr; i++) {
@@ -680,7 +805,9 @@ static void check_partitions(struct __test_metadata *_metadata, struct nbd *t,
 
 		if (!uevent_is_own(ev, t->w.name) || !ev->partition)
 			continue;
-		EXPECT_EQ(seq, ev->diskseq);
+		EXPECT_LE(seq, ev->diskseq);
+		if (uevent_is_add(ev))
+			EXPECT_EQ(seq, ev->diskseq);
 		adds += uevent_is_add(ev);
 		removes += uevent_is_remove(ev);
 	}
@@ -774,6 +901,7 @@ TEST_F(nbd, a_server_that_is_gone_ends_the_medium)
 	seq = watch_number(&t->w);
 	server_stop(&t->server);
 	join_ioctl(t);
+	close_ioctl(t);
 	check_server_change(_metadata, t, seq);
 }
 
@@ -827,13 +955,24 @@ TEST_F(nbd, no_old_data_under_the_new_number)
 	EXPECT_EQ(1, __atomic_load_n((__u64 *)map, __ATOMIC_RELAXED));
 	EXPECT_EQ(1, read_tag(fd, 2 * PAGE));
 
-	/* the device keeps its size, as somebody has it open */
+	/* the mapping keeps the device open */
+	close(fd);
 	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+	close_ioctl(t);
+	EXPECT_EQ(seq, watch_number(&t->w));
+	EXPECT_EQ(1, __atomic_load_n((__u64 *)map, __ATOMIC_RELAXED));
+	munmap(map, PAGE);
+	EXPECT_LT(seq, watch_number(&t->w));
+
+	server_stop(&t->server);
+	ASSERT_EQ(0, server_start(&t->server, 2, false));
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	fd = open_disk(t->w.name, O_RDONLY);
+	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, diskseq_ioctl(fd, &now));
 	EXPECT_LT(seq, now);
-	EXPECT_GE(0, read_tag(fd, PAGE));
-	EXPECT_GE(0, read_tag(fd, 2 * PAGE));
-	munmap(map, PAGE);
+	EXPECT_EQ(2, read_tag(fd, PAGE));
+	EXPECT_EQ(2, read_tag(fd, 2 * PAGE));
 	close(fd);
 }
 
@@ -933,13 +1072,13 @@ TEST_F(nbd, another_link_to_the_server_is_no_new_medium)
 	server_stop(&second);
 }
 
-/* Who has the device open keeps it configured, but a server is left for good. */
-TEST_F(nbd, no_link_replaces_that_to_a_server_that_was_left)
+/* After a disconnect, while the device is open: a kernel may refuse that. */
+TEST_F(nbd, a_link_after_a_disconnect_is_no_new_medium)
 {
 	struct nbd *t = &self->t;
 	struct server second;
+	int fd, ret;
 	__u64 seq;
-	int fd;
 
 	if (self->reason)
 		SKIP(return, "%s", self->reason);
@@ -954,11 +1093,22 @@ TEST_F(nbd, no_link_replaces_that_to_a_server_that_was_left)
 	ASSERT_EQ(0, watch_settle(&t->w));
 
 	seq = watch_number(&t->w);
-	ASSERT_EQ(0, server_start(&second, 2, false));
-	EXPECT_EQ(-EINVAL, reconfigure(t, second.theirs));
-	EXPECT_GE(0, read_tag(fd, PAGE));
+	ASSERT_EQ(0, server_start(&second, 1, false));
+	ret = reconfigure(t, second.theirs);
+	if (ret) {
+		EXPECT_EQ(-EINVAL, ret);
+		EXPECT_EQ(-EIO, read_tag(fd, EXPORT_SIZE / 2));
+	} else {
+		EXPECT_EQ(1, read_tag(fd, EXPORT_SIZE / 2));
+		/* it is a device of netlink's as before */
+		EXPECT_EQ(-1, ioctl(fd, NBD_SET_SIZE,
+				    (unsigned long)EXPORT_SIZE / 2));
+		EXPECT_EQ(EINVAL, errno);
+	}
 	check_nothing(_metadata, &t->w, seq, false);
+	ASSERT_EQ(0, disconnect_netlink(t));
 	close(fd);
+	check_server_change(_metadata, t, seq);
 	server_stop(&second);
 }
 
@@ -1000,6 +1150,7 @@ TEST_F(nbd, a_server_that_is_mute_can_be_left)
 	ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
 	ASSERT_EQ(0, pthread_join(opener, NULL));
 	EXPECT_GT(1000 * t->timeout, now_ms() - begin);
+	close_ioctl(t);
 	EXPECT_LT(seq, watch_number(&t->w));
 }
 
@@ -1036,8 +1187,8 @@ TEST_F_TIMEOUT(nbd, a_server_that_talks_nonsense_can_be_left, 120)
 		} else {
 			join_ioctl(t);
 		}
-		EXPECT_LT(seq, watch_number(&t->w));
 		close_ioctl(t);
+		EXPECT_LT(seq, watch_number(&t->w));
 		server_stop(&t->server);
 		ASSERT_EQ(0, server_start(&t->server, 1 + nonsense, false));
 	}
@@ -1123,7 +1274,7 @@ TEST_F_TIMEOUT(nbd, readers_see_one_export_under_one_number, 120)
 		unsigned int reads;
 
 		ASSERT_EQ(0, server_start(&t->server, i + 1, i % 2));
-		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+		ASSERT_EQ(0, nbd_connect_when_free(t, variant->netlink));
 		seq[i] = watch_number(&t->w);
 		reads = __atomic_load_n(&r.reads, __ATOMIC_RELAXED);
 		while (__atomic_load_n(&r.reads, __ATOMIC_RELAXED) < reads + 4) {
@@ -1177,6 +1328,7 @@ TEST_F_TIMEOUT(nbd, a_connect_stands_those_who_open_and_close, 120)
 	int rounds = test_rounds(MAX_ROUNDS), i;
 	struct nbd *t = &self->t;
 	struct visitor v = { .name = t->w.name };
+	long long deadline;
 	struct news news;
 	pthread_t thread;
 	__u64 first, seq;
@@ -1192,13 +1344,17 @@ TEST_F_TIMEOUT(nbd, a_connect_stands_those_who_open_and_close, 120)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, visitor_run, &v));
 	for (i = 0; i < rounds; i++) {
 		ASSERT_EQ(0, server_start(&t->server, i + 1, false));
-		ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+		ASSERT_EQ(0, nbd_connect_when_free(t, variant->netlink));
 		EXPECT_LT(seq, watch_number(&t->w));
 		seq = watch_number(&t->w);
 		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+		close_ioctl(t);
+		/* the visitor may be the last to close it */
+		deadline = now_ms() + PATIENCE_MS;
+		while (watch_number(&t->w) == seq && now_ms() < deadline)
+			nap();
 		EXPECT_LT(seq, watch_number(&t->w));
 		seq = watch_number(&t->w);
-		close_ioctl(t);
 		server_stop(&t->server);
 	}
 	__atomic_store_n(&v.stop, true, __ATOMIC_RELAXED);
@@ -1235,18 +1391,6 @@ static void *request_run(void *arg)
 	free(buf);
 	__atomic_add_fetch(&r->done, 1, __ATOMIC_RELEASE);
 	return NULL;
-}
-
-static bool wait_until(const unsigned int *counter, unsigned int value)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-
-	while (__atomic_load_n(counter, __ATOMIC_ACQUIRE) < value) {
-		if (now_ms() > deadline)
-			return false;
-		nap();
-	}
-	return true;
 }
 
 static void *clear_sock(void *arg)
@@ -1330,6 +1474,197 @@ TEST_F_TIMEOUT(nbd, requests_complete_once_when_two_clear_the_queue, 90)
 		leave_with_requests(_metadata, t, variant->netlink, i % 2, true);
 		EXPECT_LT(seq, watch_number(&t->w));
 		seq = watch_number(&t->w);
+	}
+}
+
+/* A program that opens the disk at each event and holds it, as udev does */
+
+struct opener {
+	const char *name;
+	pthread_t thread;
+	int nl;
+	__u64 seen;		/* SEQNUM of the last event, and it is closed */
+	unsigned int visits;
+	bool stop;
+};
+
+static void visit(const char *name, unsigned int n)
+{
+	char buf[PAGE];
+	int fd;
+
+	fd = open_disk(name, O_RDONLY | O_NONBLOCK);
+	if (fd < 0)
+		return;
+	flock(fd, LOCK_SH | LOCK_NB);
+	if (pread(fd, buf, sizeof(buf), 0) < 0)
+		n++;
+	/* 2 to 15 ms, which is what the program does with what it has read */
+	usleep(2000 + n * 1000 % 14000);
+	close(fd);
+}
+
+static void *opener_run(void *arg)
+{
+	struct opener *o = arg;
+	struct uevent ev;
+
+	while (!__atomic_load_n(&o->stop, __ATOMIC_RELAXED)) {
+		if (uevent_read(o->nl, &ev, 20) <= 0)
+			continue;
+		if (uevent_is_own(&ev, o->name) && !*ev.uuid)
+			visit(o->name, o->visits++);
+		__atomic_store_n(&o->seen, ev.seqnum, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+static int opener_start(struct opener *o, const char *name)
+{
+	memset(o, 0, sizeof(*o));
+	o->name = name;
+	o->nl = uevent_open();
+	if (o->nl < 0)
+		return o->nl;
+	return -pthread_create(&o->thread, NULL, opener_run, o);
+}
+
+static void opener_stop(struct opener *o)
+{
+	__atomic_store_n(&o->stop, true, __ATOMIC_RELAXED);
+	pthread_join(o->thread, NULL);
+	close(o->nl);
+}
+
+/* It has closed what it opened for the events up to now. */
+static int opener_idle(struct opener *o, struct nbd *t)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	__u64 seen = 0;
+	int ret;
+
+	/* it may itself cause events: of partitions */
+	for (;;) {
+		ret = watch_settle(&t->w);
+		if (ret)
+			return ret;
+		if (!t->w.log.nr || t->w.log.ev[t->w.log.nr - 1].seqnum == seen)
+			return 0;
+		seen = t->w.log.ev[t->w.log.nr - 1].seqnum;
+		while (__atomic_load_n(&o->seen, __ATOMIC_ACQUIRE) < seen) {
+			if (now_ms() > deadline)
+				return -ETIMEDOUT;
+			nap();
+		}
+	}
+}
+
+#define MAX_RECONNECTS	60
+
+/*
+ * The events of a disconnect bring openers. They must not be in the way of the
+ * ioctls. A connect by netlink is refused while the device is open, and the one
+ * event of old at the last close has always brought an opener: it may be refused,
+ * but not for longer than that.
+ */
+TEST_F_TIMEOUT(nbd, can_be_connected_again_at_once_with_an_opener, 120)
+{
+	int rounds = test_rounds(MAX_RECONNECTS), busy = 0, i, ret;
+	struct nbd *t = &self->t;
+	struct opener o;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	server_stop(&t->server);
+	ASSERT_EQ(0, opener_start(&o, t->w.name));
+	for (i = 0; i < rounds; i++) {
+		ASSERT_EQ(0, server_start(&t->server, i + 1, i % 2));
+		ret = nbd_connect(t, variant->netlink);
+		if (ret == -EBUSY) {
+			busy++;
+			ASSERT_EQ(0, opener_idle(&o, t));
+			ret = nbd_connect(t, variant->netlink);
+		}
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, opener_idle(&o, t));
+		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+		close_ioctl(t);
+		server_stop(&t->server);
+	}
+	opener_stop(&o);
+	EXPECT_LT(rounds, o.visits);
+	TH_LOG("%d of %d busy", busy, rounds);
+	if (!variant->netlink)
+		EXPECT_EQ(0, busy);
+}
+
+/* Three ways to end a link that came after a NBD_CLEAR_SOCK */
+
+struct ending {
+	struct nbd *t;
+	enum { BY_CLEAR_SOCK, BY_NETLINK, BY_SIGNAL } way;
+	unsigned int done;
+};
+
+static void *end_link(void *arg)
+{
+	struct ending *e = arg;
+
+	if (e->way == BY_CLEAR_SOCK) {
+		ioctl(e->t->fd, NBD_CLEAR_SOCK);
+	} else if (e->way == BY_NETLINK) {
+		disconnect_netlink(e->t);
+	} else {
+		pthread_kill(e->t->thread, SIGUSR1);
+		join_ioctl(e->t);
+	}
+	__atomic_add_fetch(&e->done, 1, __ATOMIC_RELEASE);
+	return NULL;
+}
+
+static void on_signal(int sig)
+{
+}
+
+/* Where it does not end the server does, so that the test can. */
+TEST_F_TIMEOUT(nbd, a_link_set_after_a_clear_sock_can_be_ended, 120)
+{
+	const struct sigaction act = { .sa_handler = on_signal };
+	struct nbd *t = &self->t;
+	struct server second;
+	pthread_t thread;
+	int way;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+	if (variant->netlink)
+		SKIP(return, "a socket can be set twice by ioctl only");
+
+	ASSERT_EQ(0, sigaction(SIGUSR1, &act, NULL));
+	for (way = BY_CLEAR_SOCK; way <= BY_SIGNAL; way++) {
+		struct ending e = { .t = t, .way = way };
+		bool done;
+
+		ASSERT_EQ(0, server_start(&second, 2, false));
+		ASSERT_EQ(0, setup_ioctl(t));
+		ASSERT_EQ(0, ioctl(t->fd, NBD_SET_FLAGS,
+				   (unsigned long)(NBD_FLAG_HAS_FLAGS |
+						   NBD_FLAG_CAN_MULTI_CONN)));
+		ASSERT_EQ(0, ioctl(t->fd, NBD_SET_SOCK,
+				   (unsigned long)t->server.theirs));
+		ASSERT_EQ(0, ioctl(t->fd, NBD_CLEAR_SOCK));
+		ASSERT_EQ(0, start_ioctl(t, &second));
+		ASSERT_EQ(0, pthread_create(&thread, NULL, end_link, &e));
+		done = wait_until(&e.done, 1);
+		EXPECT_TRUE(done) {
+			TH_LOG("way %d hangs", way);
+		}
+		server_stop(&second);
+		pthread_join(thread, NULL);
+		close_ioctl(t);
+		server_stop(&t->server);
+		ASSERT_EQ(0, server_start(&t->server, 1, false));
 	}
 }
 
@@ -1482,14 +1817,145 @@ TEST_F_TIMEOUT(nbd, exports_of_the_server_of_the_distribution, 400)
 		ASSERT_EQ(0, watch_settle(&t->w));
 
 		ASSERT_EQ(0, nbd_disconnect(t, variant->netlink));
+		close_ioctl(t);
 		seq = check_server_change(_metadata, t, seq);
 		EXPECT_GE(0, read_tag_once(t));
-		close_ioctl(t);
 		close(fd);
 		kill(pid, SIGTERM);
 		waitpid(pid, NULL, 0);
 	}
 	nbd_server_remove(NULL);
+}
+
+/* Devices that are destroyed when they are disconnected */
+
+#define DESTROYED_INDEX	1000	/* none that is there from the beginning */
+#define MAX_DESTROYED	20
+
+/* In processes of their own: a kernel that deadlocks keeps them. */
+
+static int destroy_and_connect(struct nbd *t, int rounds)
+{
+	struct opener o;
+	int i, fd, ret;
+
+	ret = opener_start(&o, t->w.name);
+	for (i = 0; !ret && i < rounds; i++) {
+		t->client_flags = NBD_CFLAG_DESTROY_ON_DISCONNECT;
+		ret = server_start(&t->server, i + 1, i % 4 > 1);
+		if (ret)
+			break;
+		/* the opener may be the first to find the new device */
+		ret = nbd_connect_when_free(t, true);
+		if (ret)
+			break;
+		fd = open_disk(t->w.name, O_RDONLY);
+		if (fd < 0)
+			return fd;
+		if (read_tag(fd, PAGE) != i + 1)
+			return -EIO;
+		/* the last close destroys it, or what disconnects it does */
+		if (i % 2)
+			close(fd);
+		ret = disconnect_netlink(t);
+		if (!(i % 2))
+			close(fd);
+		server_stop(&t->server);
+	}
+	opener_stop(&o);
+	return ret;
+}
+
+/* It is not destroyed because of an earlier disconnect, and waits for nothing. */
+static int destroy_later(struct nbd *t, int rounds)
+{
+	int i, ret = 0;
+
+	for (i = 0; !ret && i < rounds; i++) {
+		ret = server_start(&t->server, 1, false);
+		if (ret)
+			break;
+		t->client_flags = 0;
+		ret = connect_netlink(t, &t->server, true);
+		if (ret)
+			break;
+		disconnect_netlink(t);
+		server_stop(&t->server);
+		ret = server_start(&t->server, 1, false);
+		if (ret)
+			break;
+		t->client_flags = NBD_CFLAG_DESTROY_ON_DISCONNECT;
+		ret = nbd_connect_when_free(t, true);
+		if (ret)
+			break;
+		if (connect_netlink(t, &t->server, true) != -EBUSY)
+			ret = -EINVAL;
+		disconnect_netlink(t);
+		server_stop(&t->server);
+	}
+	return ret;
+}
+
+static void run_destroyer(struct __test_metadata *_metadata, struct nbd *t,
+			  int (*run)(struct nbd *t, int rounds), int rounds)
+{
+	long long deadline = now_ms() + 3 * PATIENCE_MS;
+	int status = 0;
+	pid_t pid, ret;
+
+	pid = fork();
+	ASSERT_LE(0, pid);
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		_exit(-run(t, rounds));
+	}
+	while (!(ret = waitpid(pid, &status, WNOHANG)) && now_ms() < deadline)
+		nap();
+	if (!ret)
+		kill(pid, SIGKILL);
+	EXPECT_EQ(pid, ret) {
+		TH_LOG("hangs");
+	}
+	EXPECT_TRUE(WIFEXITED(status));
+	EXPECT_EQ(0, WEXITSTATUS(status));
+}
+
+FIXTURE(destroyed_nbd)
+{
+	const char *reason;
+	struct nbd t;
+};
+
+FIXTURE_SETUP(destroyed_nbd)
+{
+	struct nbd *t = &self->t;
+
+	self->reason = nbd_probe(t);
+	t->index = DESTROYED_INDEX;
+	snprintf(t->w.name, sizeof(t->w.name), "nbd%d", t->index);
+}
+
+FIXTURE_TEARDOWN(destroyed_nbd)
+{
+	if (self->t.genl >= 0)
+		close(self->t.genl);
+}
+
+TEST_F_TIMEOUT(destroyed_nbd, can_be_connected_again, 120)
+{
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	run_destroyer(_metadata, &self->t, destroy_and_connect,
+		      test_rounds(MAX_DESTROYED));
+}
+
+TEST_F_TIMEOUT(destroyed_nbd, is_not_destroyed_before_it_is_disconnected, 120)
+{
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	run_destroyer(_metadata, &self->t, destroy_later, 2);
 }
 
 TEST_HARNESS_MAIN

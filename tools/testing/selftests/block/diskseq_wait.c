@@ -30,17 +30,13 @@
 #endif
 #ifndef LOOP_CONFIGURE
 #define LOOP_CONFIGURE 0x4C0A
-#endif
-
-/* LO_FLAGS_DISKSEQ and struct loop_config, also where the headers are older */
-#define WAIT_FLAG_DISKSEQ 32
-struct wait_config {
+struct loop_config {
 	__u32			fd;
 	__u32			block_size;
 	struct loop_info64	info;
-	__u64			diskseq;
-	__u64			reserved[7];
+	__u64			__reserved[8];
 };
+#endif
 
 /* Where uevents come from */
 struct wait_source {
@@ -78,24 +74,19 @@ static int wait_subscribe(struct wait_source *src)
 }
 
 /*
- * Step 2: attach, and know the number. A kernel that does not hand it back must
- * be asked, and what it then says is the number of what is attached by then.
+ * Step 2: attach, and read the number from the same descriptor. As long as that is
+ * open, another program's LOOP_CLR_FD only marks the device to be detached at the
+ * last close, and attaching another file or removing the device fails with EBUSY:
+ * the number is that of @file. See there for LOOP_CHANGE_FD and a moved offset.
  */
 static int wait_attach(int loop, int file, __u32 flags, __u64 *diskseq)
 {
-	struct wait_config config = {
+	struct loop_config config = {
 		.fd = file,
-		.info.lo_flags = flags | WAIT_FLAG_DISKSEQ,
+		.info.lo_flags = flags,
 	};
 	int err;
 
-	if (!ioctl(loop, LOOP_CONFIGURE, &config)) {
-		*diskseq = config.diskseq;
-		return 0;
-	}
-	if (errno != EINVAL)
-		return -1;
-	config.info.lo_flags = flags;
 	if (ioctl(loop, LOOP_CONFIGURE, &config))
 		return -1;
 	if (!ioctl(loop, BLKGETDISKSEQ, diskseq))

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A loop device is not given itself as its file: not the device, not one of its
+ * partitions, and no loop device that lies on one of these. It would wait for
+ * itself without end, so what might do so is done by processes of its own, for a
+ * limited time.
+ *
+ * To be run last: where it hangs it holds a lock of all loop devices.
+ */
+#define _GNU_SOURCE
+#include <linux/blkpg.h>
+
+#include "diskseq_watch.h"
+
+#define IMAGE_SIZE	(1024 * 1024)
+#define ANSWER_MS	(PATIENCE_MS / 4)
+
+enum file { OWN_PARTITION, OVER_DISK, OVER_PARTITION, PARTITION_OVER_DISK, TWICE_OVER };
+
+FIXTURE(itself)
+{
+	const char *reason;
+	struct watch t;
+	struct loop lo;
+	int image;
+	struct loop over[2];
+	pid_t reader;
+	bool hangs;
+};
+
+FIXTURE_VARIANT(itself)
+{
+	enum file file;
+	bool attach;		/* not LOOP_CHANGE_FD */
+};
+
+FIXTURE_VARIANT_ADD(itself, change_fd_to_own_partition)
+{
+	.file = OWN_PARTITION,
+};
+
+FIXTURE_VARIANT_ADD(itself, change_fd_to_loop_on_disk)
+{
+	.file = OVER_DISK,
+};
+
+FIXTURE_VARIANT_ADD(itself, change_fd_to_loop_on_partition)
+{
+	.file = OVER_PARTITION,
+};
+
+FIXTURE_VARIANT_ADD(itself, change_fd_to_partition_of_loop_on_disk)
+{
+	.file = PARTITION_OVER_DISK,
+};
+
+FIXTURE_VARIANT_ADD(itself, change_fd_to_loop_on_loop_on_partition)
+{
+	.file = TWICE_OVER,
+};
+
+FIXTURE_VARIANT_ADD(itself, attach_to_own_partition)
+{
+	.file = OWN_PARTITION,
+	.attach = true,
+};
+
+FIXTURE_VARIANT_ADD(itself, attach_to_loop_on_partition)
+{
+	.file = OVER_PARTITION,
+	.attach = true,
+};
+
+FIXTURE_SETUP(itself)
+{
+	int i;
+
+	memset(self, 0, sizeof(*self));
+	self->lo.nr = -1;
+	self->lo.fd = -1;
+	self->image = -1;
+	self->t.nl = -1;
+	for (i = 0; i < 2; i++) {
+		self->over[i].nr = -1;
+		self->over[i].fd = -1;
+	}
+	self->reason = loop_unusable();
+	if (self->reason)
+		return;
+	self->t.nl = uevent_open();
+	ASSERT_LE(0, self->t.nl);
+	self->image = backing_file(IMAGE_SIZE, false);
+	ASSERT_LE(0, self->image);
+	ASSERT_EQ(0, loop_create(&self->lo));
+	strcpy(self->t.name, self->lo.name);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, loop_create(&self->over[i]));
+}
+
+/* It is not touched again: who does hangs as well. */
+static void abandon(struct loop *lo)
+{
+	if (lo->nr >= 0)
+		shared->loops[lo->nr - LOOP_FIRST] = false;
+	lo->nr = -1;
+}
+
+FIXTURE_TEARDOWN(itself)
+{
+	int i;
+
+	if (self->hangs) {
+		for (i = 0; i < 2; i++)
+			abandon(&self->over[i]);
+		abandon(&self->lo);
+		/* it holds a lock of all of them */
+		shared->unusable = "a loop device hangs since an earlier case";
+	}
+	for (i = 1; i >= 0; i--)
+		if (self->over[i].nr >= 0)
+			EXPECT_EQ(0, loop_destroy(&self->over[i]));
+	if (self->lo.nr >= 0)
+		EXPECT_EQ(0, loop_destroy(&self->lo));
+	if (self->hangs)
+		return;
+	if (self->image >= 0)
+		close(self->image);
+	if (self->t.nl >= 0)
+		close(self->t.nl);
+	free(self->t.log.ev);
+}
+
+/* What the process returned; -ETIMEDOUT, and it is left behind. */
+static int wait_for_answer(pid_t pid)
+{
+	long long deadline = now_ms() + ANSWER_MS;
+	int status;
+
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		if (now_ms() > deadline) {
+			kill(pid, SIGKILL);
+			return -ETIMEDOUT;
+		}
+		nap();
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+static int add_whole_partition(int fd)
+{
+	struct blkpg_partition part = {
+		.length = IMAGE_SIZE,
+		.pno = 1,
+	};
+	struct blkpg_ioctl_arg arg = {
+		.op = BLKPG_ADD_PARTITION,
+		.datalen = sizeof(part),
+		.data = &part,
+	};
+
+	return ioctl(fd, BLKPG, &arg) ? -errno : 0;
+}
+
+static int open_first_partition(const char *disk)
+{
+	char dev[64];
+
+	snprintf(dev, sizeof(dev), "%s/%sp1", disk, disk);
+	return open_disk(dev, O_RDONLY);
+}
+
+/* A descriptor of the file that the device is to be given */
+static int file_on_itself(struct loop *lo, struct loop *over, enum file file)
+{
+	int below, ret;
+
+	switch (file) {
+	case OWN_PARTITION:
+		return open_first_partition(lo->name);
+	case OVER_DISK:
+	case PARTITION_OVER_DISK:
+		below = dup(lo->fd);
+		break;
+	default:
+		below = open_first_partition(lo->name);
+		break;
+	}
+	if (below < 0)
+		return below;
+	ret = loop_configure(over[0].fd, below, LO_FLAGS_READ_ONLY);
+	close(below);
+	if (!ret && file == PARTITION_OVER_DISK)
+		ret = add_whole_partition(over[0].fd);
+	if (!ret && file == TWICE_OVER)
+		ret = loop_configure(over[1].fd, over[0].fd, LO_FLAGS_READ_ONLY);
+	if (ret)
+		return ret;
+	if (file == PARTITION_OVER_DISK)
+		return open_first_partition(over[0].name);
+	return dup(over[file == TWICE_OVER].fd);
+}
+
+/* Reads the file that the device is to be given, so that there is I/O to wait for. */
+static pid_t start_reader(int fd)
+{
+	char page[4096];
+	pid_t pid = fork();
+	off_t at;
+
+	if (pid)
+		return pid;
+	for (at = 0;; at = (at + sizeof(page)) % IMAGE_SIZE) {
+		if (!at)
+			posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+		if (pread(fd, page, sizeof(page), at) < 0)
+			nap();
+	}
+}
+
+TEST_F_TIMEOUT(itself, is_refused_as_its_file, 120)
+{
+	struct watch *t = &self->t;
+	struct loop *lo = &self->lo;
+	int ret, file, fd;
+	pid_t pid;
+	__u64 old;
+
+	if (self->reason)
+		SKIP(return, "%s", self->reason);
+
+	if (!variant->attach)
+		ASSERT_EQ(0, loop_configure(lo->fd, self->image,
+					    LO_FLAGS_READ_ONLY));
+	if (variant->file != OVER_DISK && variant->file != PARTITION_OVER_DISK)
+		ASSERT_EQ(0, add_whole_partition(lo->fd));
+	file = file_on_itself(lo, self->over, variant->file);
+	/* nor may another device be given one that has no file */
+	if (variant->attach && file == -EINVAL)
+		return;
+	ASSERT_LE(0, file);
+	ASSERT_EQ(0, watch_settle(t));
+	old = watch_number(t);
+	self->reader = start_reader(file);
+	ASSERT_LT(0, self->reader);
+
+	pid = fork();
+	if (!pid) {
+		if (variant->attach)
+			ret = -loop_configure(lo->fd, file, 0);
+		else
+			ret = ioctl(lo->fd, LOOP_CHANGE_FD, file) ? errno : 0;
+		_exit(ret);
+	}
+	ret = wait_for_answer(pid);
+	/* a partition that is open keeps files from being attached at all */
+	EXPECT_TRUE(ret == EBADF || (variant->attach && ret == EBUSY)) {
+		TH_LOG("%s", ret == -ETIMEDOUT ? "it hangs" : strerror(ret));
+	}
+	self->hangs = ret != EBADF && ret != EBUSY;
+
+	/* and afterwards it can be opened and read */
+	pid = fork();
+	if (!pid) {
+		char page[4096];
+
+		fd = open_disk(lo->name, O_RDONLY);
+		_exit(fd < 0 || pread(fd, page, sizeof(page), 0) < 0);
+	}
+	ret = wait_for_answer(pid);
+	EXPECT_EQ(0, ret) {
+		TH_LOG("an opener of the device %s",
+		       ret == -ETIMEDOUT ? "hangs" : "fails");
+	}
+	self->hangs |= ret != 0;
+	kill(self->reader, SIGKILL);
+	ret = wait_for_answer(self->reader);
+	EXPECT_NE(-ETIMEDOUT, ret) {
+		TH_LOG("the reader hangs");
+	}
+	self->hangs |= ret == -ETIMEDOUT;
+	if (self->hangs)
+		return;
+	check_nothing(_metadata, t, old, false);
+	close(file);
+}
+
+TEST_HARNESS_MAIN
