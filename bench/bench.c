@@ -24,10 +24,6 @@
 #include <signal.h>
 #include <stdint.h>
 
-#ifndef LO_FLAGS_DISKSEQ
-#define LO_FLAGS_DISKSEQ	32
-#endif
-
 #define FEW		8		/* disks, and threads at most */
 #define MANY		512
 #define SPARE		999		/* comes and goes */
@@ -140,21 +136,11 @@ static void do_read(int who)
 	detach(who);
 }
 
-/* The device is attached, so LOOP_CONFIGURE fails, but not before it drew. */
-static void refuse(int who, __u32 flags)
-{
-	if (!configure(who, images[0], flags) || errno != EBUSY)
-		die("LOOP_CONFIGURE that had to fail");
-}
-
+/* The device is attached, so LOOP_CONFIGURE fails. */
 static void do_refuse(int who)
 {
-	refuse(who, 0);
-}
-
-static void do_draw(int who)
-{
-	refuse(who, LO_FLAGS_DISKSEQ);
+	if (!configure(who, images[0], 0) || errno != EBUSY)
+		die("LOOP_CONFIGURE that had to fail");
 }
 
 static const struct item {
@@ -180,7 +166,6 @@ static const struct item {
 	{ "alloc-many", do_alloc, 20, 5, .disks = MANY },
 	{ "cycles", do_attach, 10, 3, .disks = FEW, .threads = true },
 	{ "refuse", do_refuse, 2000, 3, .disks = FEW, .threads = true, .attached = true },
-	{ "draw", do_draw, 2000, 3, .disks = FEW, .threads = true, .attached = true, .number = true },
 };
 
 #define ITEMS (int)(sizeof(items) / sizeof(items[0]))

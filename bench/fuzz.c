@@ -28,7 +28,6 @@
 #define FILES		4	/* slots that hold the files, always */
 #define SLOTS		20
 #define NOBODY		65534
-#define FLAG_DISKSEQ	32	/* LO_FLAGS_DISKSEQ, also where headers are older */
 #define HANG_MS		120000
 
 struct worker {

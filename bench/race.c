@@ -158,7 +158,7 @@ static void attach(struct worker *w, struct attached *at)
 		at->first = last_seqnum(w);
 		at->begin = now();
 		if (by_name) {
-			struct wait_config config = {
+			struct loop_config config = {
 				.fd = w->image,
 				.info.lo_flags = LO_FLAGS_PARTSCAN,
 			};

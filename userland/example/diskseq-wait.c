@@ -33,16 +33,6 @@
 #define BLKGETDISKSEQ _IOR(0x12, 128, uint64_t)
 #endif
 
-/* LO_FLAGS_DISKSEQ and struct loop_config, also where the headers are older */
-#define FLAG_DISKSEQ 32
-struct config {
-	uint32_t		fd;
-	uint32_t		block_size;
-	struct loop_info64	info;
-	uint64_t		diskseq;
-	uint64_t		reserved[7];
-};
-
 struct wanted {
 	char		disk[32];	/* "loop0" */
 	char		name[64];	/* "loop0", or "loop0p1" */
@@ -71,21 +61,17 @@ static struct udev_monitor *subscribe(bool test)
 	return monitor;
 }
 
-/* Older kernels don't hand the number back, and are asked. */
+/*
+ * The number is read from the descriptor that attached the file. As long as that is
+ * open, others cannot detach it, attach another or remove the device.
+ */
 static int configure(int loop, int file, uint64_t *diskseq)
 {
-	struct config config = {
+	struct loop_config config = {
 		.fd = file,
-		.info.lo_flags = LO_FLAGS_PARTSCAN | FLAG_DISKSEQ,
+		.info.lo_flags = LO_FLAGS_PARTSCAN,
 	};
 
-	if (!ioctl(loop, LOOP_CONFIGURE, &config)) {
-		*diskseq = config.diskseq;
-		return 0;
-	}
-	if (errno != EINVAL)
-		return -1;
-	config.info.lo_flags = LO_FLAGS_PARTSCAN;
 	if (ioctl(loop, LOOP_CONFIGURE, &config))
 		return -1;
 	return ioctl(loop, BLKGETDISKSEQ, diskseq);
