@@ -270,6 +270,7 @@ struct shared {
 	struct leftover	leftovers[LEFTOVER_MAX];
 	bool		probed;
 	const char	*unusable;
+	long long	began;		/* a case that was not torn down yet */
 };
 
 static struct shared *shared;

@@ -511,6 +511,8 @@ static void nbd_remove(const char *name)
 }
 
 /* Why there is no nbd, or NULL */
+#define HANG_MS		80000	/* longer than any case takes that ends */
+
 static const char *nbd_probe(struct nbd *t)
 {
 	memset(t, 0, sizeof(*t));
@@ -518,6 +520,10 @@ static const char *nbd_probe(struct nbd *t)
 	t->w.nl = -1;
 	t->genl = -1;
 	t->index = -1;
+	/* a case that was killed for time: each that follows would wait, too */
+	if (shared->began && now_ms() - shared->began > HANG_MS)
+		return "the driver hangs since an earlier case";
+	shared->began = now_ms();
 	if (geteuid())
 		return "needs root";
 	t->genl = genl_open();
@@ -634,6 +640,8 @@ FIXTURE_TEARDOWN(nbd)
 {
 	struct nbd *t = &self->t;
 
+	if (!self->reason)
+		shared->began = 0;
 	close_ioctl(t);
 	if (!self->reason)
 		disconnect_netlink(t);
@@ -1937,6 +1945,8 @@ FIXTURE_SETUP(destroyed_nbd)
 
 FIXTURE_TEARDOWN(destroyed_nbd)
 {
+	if (!self->reason)
+		shared->began = 0;
 	if (self->t.genl >= 0)
 		close(self->t.genl);
 }
