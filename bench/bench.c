@@ -27,6 +27,7 @@
 #define FEW		8		/* disks, and threads at most */
 #define MANY		512
 #define SPARE		999		/* comes and goes */
+#define CLOSED		1000		/* and the seven after it: not held open */
 #define READ_SIZE	(64 << 20)	/* sixteen times that are 1 GiB */
 #define CHUNK		(1 << 20)
 
@@ -97,6 +98,22 @@ static void do_attach(int who)
 	detach(who);
 }
 
+/* The last close detaches, as it does after mount -o loop. */
+static void do_autoclear(int who)
+{
+	struct loop_config config = {
+		.fd = images[0], .info.lo_flags = LO_FLAGS_AUTOCLEAR,
+	};
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/loop%d", CLOSED + who);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || ioctl(fd, LOOP_CONFIGURE, &config))
+		die("%s", path);
+	close(fd);
+}
+
 static void do_attach_part(int who)
 {
 	attach(who, images[1], LO_FLAGS_PARTSCAN);
@@ -165,6 +182,7 @@ static const struct item {
 	{ "uevent-many", do_uevent, 1000, 5, .disks = MANY },
 	{ "alloc-many", do_alloc, 20, 5, .disks = MANY },
 	{ "cycles", do_attach, 10, 3, .disks = FEW, .threads = true },
+	{ "autoclear", do_autoclear, 100, 3, .disks = FEW, .threads = true },
 	{ "refuse", do_refuse, 2000, 3, .disks = FEW, .threads = true, .attached = true },
 };
 
@@ -386,6 +404,9 @@ int main(void)
 		die("/dev/loop-control");
 	listen_to_uevents();
 	make_disks(1);
+	for (i = 0; i < FEW; i++)
+		if (ioctl(control, LOOP_CTL_ADD, CLOSED + i) < 0)
+			die("LOOP_CTL_ADD %d", CLOSED + i);
 	uevent = open("/sys/block/loop0/uevent", O_WRONLY | O_CLOEXEC);
 	if (uevent < 0)
 		die("uevent");
