@@ -8,6 +8,7 @@
 
 . "$(dirname "$0")/args.sh"
 . "$HARNESS/repo.sh"
+. "$HARNESS/topics.sh"
 
 arches=$(grep -v '^#' "$HARNESS/cross-arches" | cut -f1 | xargs)
 for arch in $(echo "${CROSS:-}" | tr , ' '); do
@@ -35,7 +36,8 @@ export TREE
 make_scratch
 lock 9 "tree-$BASE"
 "$HARNESS/tree.sh"
-touched_sources "$PATCHES/$BASE"/0*.patch >"$scratch/paths"
+eval "set -- $(series "$BASE" | words)"
+touched_sources "$@" >"$scratch/paths"
 objects=$(touched_objects | xargs)
 # They want what is no cross compiler, or much time, and change no line of ours.
 printf '# CONFIG_%s is not set\n' GCC_PLUGINS DEBUG_INFO MODULE_SIG WERROR >"$scratch/off"

@@ -3,6 +3,7 @@
 # The kernel's make, for the stages that build. Sourced after lib.sh.
 
 . "$HARNESS/arch.sh"
+. "$HARNESS/topics.sh"
 
 # On x86_64 one of the tests is a 32-bit program.
 need_compiler() {
@@ -20,7 +21,7 @@ need_compiler() {
 
 # The objects that the series changes
 touched_objects() {
-	sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' "$PATCHES/$BASE"/0*.patch | grep -v '^tools/' | sort -u
+	series "$BASE" | xargs -d '\n' sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' | grep -v '^tools/' | sort -u
 }
 
 # KCSAN watches one access in so many. With all of the kernel to look at it was

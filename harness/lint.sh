@@ -8,8 +8,9 @@
 . "$HARNESS/base.sh"
 . "$HARNESS/repo.sh"
 . "$HARNESS/layout.sh"
+. "$HARNESS/topics.sh"
 
-need git git shellcheck shellcheck sparse sparse perl perl patch patch \
+need git git quilt quilt shellcheck shellcheck sparse sparse perl perl patch patch \
 	flex flex bison bison bc bc ccache ccache /usr/include/libelf.h libelf-dev
 make_scratch
 OUT=${OUT:-$scratch}
@@ -63,9 +64,11 @@ init_builds() {
 
 # The patches name the blobs that they start from and end at. Those must form a
 # chain from the base's true files; that needs no source where harness/blobs
-# knows them. Leaves "blob path" of the ends in $scratch/ends.
+# knows them. The selftests name those of $layout_base. Leaves "blob path" of the ends
+# in $scratch/ends.
 blob_chain() {
-	awk -v base="$BASE" -v src="$CACHE/src/$BASE" -v ends="$scratch/ends" '
+	awk -v base="$BASE" -v src="$CACHE/src/$BASE" -v ends="$scratch/ends" \
+		-v foreign="$([ "$BASE" = "$layout_base" ] || echo "$PATCHES/selftests/")" '
 		NR == FNR { if ($1 == base) at[$3] = $2; next }
 		/^diff --git / { path = substr($4, 3) }
 		/^index [0-9a-f]*\.\./ {
@@ -80,6 +83,9 @@ blob_chain() {
 					at[path] = id[1]
 				close(cmd)
 			}
+			# a file of the kernel that they change: another on this base
+			if (foreign && index(FILENAME, foreign) == 1 && !(path in end) && id[1] !~ /^0+$/)
+				next
 			if (id[1] !~ /^0+$/ && at[path] != id[1]) {
 				print FILENAME ": " path ": starts from " id[1] ", not from " at[path]
 				bad = 1
@@ -91,17 +97,50 @@ blob_chain() {
 	' "$HARNESS/blobs" "$@"
 }
 
+# Each folder's patches are in the series, in the order of their names.
 series_file() {
-	(cd "$PATCHES/$BASE" && printf '%s\n' 0*.patch) | diff - "$PATCHES/$BASE/series"
+	series "$BASE" >"$scratch/series"
+	printf '%s\n' "$PATCHES/$BASE"/*/0*.patch "$PATCHES"/selftests/0*.patch | diff - "$scratch/series"
 }
 
-# Applies with patch(1) too, at the very lines that it names.
+# What a cover letter lists is there: its patches (as make export would list them), its
+# needs, which come before it, and its tests.
+cover_letter() {
+	cover_letter=$PATCHES/$(topic_dir "$BASE" "$1")/0000-cover-letter.txt
+	[ -f "$cover_letter" ] || { echo "it has no cover letter"; return 1; }
+	series "$BASE" "$1" | while read -r patch; do
+		git mailinfo /dev/null /dev/null <"$patch" | sed -n 's/^Subject: //p'
+	done | awk '{ printf "%3d  %s\n", NR, $0 }' >"$scratch/subjects"
+	sed '1,/^Patches:$/d' "$cover_letter" | grep '^ *[0-9]*  ' | diff "$scratch/subjects" - || return
+	for need in $(cover_words "$BASE" "$1" Needs); do
+		topics "$BASE" | sed "/^$1\$/,\$d" | grep -qxF "$need" ||
+			{ echo "needs $need, which does not come before it"; return 1; }
+	done
+	for test in $(cover_words "$BASE" "$1" Tests); do
+		grep -q "^+++ b/.*/$test\.c\$" "$PATCHES"/selftests/0*.patch ||
+			{ echo "names the test $test, which is not there"; return 1; }
+	done
+}
+
+# Applies with patch(1) too, at the very lines that it names; the selftests at
+# those of $layout_base.
 no_fuzz() {
 	sort -u "$scratch/paths" | pristine_repo "$CACHE/src/$BASE" "$scratch/plain"
 	for patch; do
+		echo "applying $patch"
 		patch -d "$scratch/plain" -p1 -F0 --no-backup-if-mismatch <"$patch" || return
 	done >"$scratch/patch.log"
-	! grep -E 'offset|fuzz' "$scratch/patch.log"
+	! awk -v layout="$layout_base" -v base="$BASE" '
+		/^applying / { selftest = $2 ~ /\/selftests\// }
+		/^Hunk .*fuzz/ || (/^Hunk .*offset/ && !(selftest && base != layout))
+	' "$scratch/patch.log" | grep .
+}
+
+# quilt PUSH: the series file is one, below $PATCHES
+quilt_push() {
+	sort -u "$scratch/paths" | pristine_repo "$CACHE/src/$BASE" "$scratch/quilt"
+	(cd "$scratch/quilt" && QUILT_PATCHES="$PATCHES" QUILT_SERIES="$BASE/series" \
+		quilt --quiltrc=- push -aq --fuzz=0)
 }
 
 applies() {
@@ -112,10 +151,20 @@ applies() {
 	done <"$scratch/ends"
 }
 
+# applies_alone TOPIC: after what it needs, and nothing else
+applies_alone() {
+	eval "set -- $(series "$BASE" "$(with_needs "$BASE" "$1")" | words)"
+	git -C "$scratch/repo" reset -q --hard pristine
+	git -C "$scratch/repo" am -q "$@"
+}
+
+# Several at once, as it is slow.
 checkpatch() {
 	# MAINTAINERS gets its entry from MAINTAINERS-snippet.
-	cd "$TREE" && perl scripts/checkpatch.pl --strict --quiet --summary-file --show-types \
-		--ignore FILE_PATH_CHANGES "$@"
+	printf '%s\0' "$@" | (cd "$TREE" && xargs -0 -n 1 -P "$(nproc)" sh -c '
+		said=$(perl scripts/checkpatch.pl --strict --quiet --summary-file --show-types \
+			--ignore FILE_PATH_CHANGES "$1" 2>&1) || { echo "$said"; exit 1; }
+	' checkpatch)
 }
 
 # Without the source it is the ids and the lines that must agree, with it every
@@ -126,8 +175,7 @@ in_step() {
 		[ ! -d "$TOP/$dir" ] || cp -r "$TOP/$dir" "$scratch/shown/"
 	done
 	if [ -d "$scratch/repo/.git" ]; then
-		lay_out "$scratch/repo" "$(git -C "$scratch/repo" rev-list --max-parents=0 HEAD)" \
-			HEAD "$scratch/layout"
+		lay_out "$scratch/repo" pristine patched "$scratch/layout"
 		diff -r "$scratch/layout" "$scratch/shown"
 		return
 	fi
@@ -203,27 +251,34 @@ expect "init builds without a warning" init_builds
 
 for BASE in $(bases); do
 	export BASE
-	set -- "$PATCHES/$BASE"/0*.patch
-	if [ ! -f "$1" ]; then
+	if [ ! -s "$PATCHES/$BASE/series" ]; then
 		skip "$BASE" "no patches"
 		continue
 	fi
-	rm -rf "$scratch/repo" "$scratch/plain"
+	eval "set -- $(series "$BASE" | words)"
+	rm -rf "$scratch/repo" "$scratch/plain" "$scratch/quilt"
 	touched_paths "$@" >"$scratch/paths"
 	expect "$BASE: the patches start from the true files" blob_chain "$@"
 	expect "$BASE: the series file lists the patches" series_file
+	for topic in $(topics "$BASE"); do
+		expect "$BASE: the cover letter of $topic" cover_letter "$topic"
+	done
 	if in_cache "$BASE"; then
 		lock 9 "tree-$BASE"
 		TREE=$CACHE/src/$BASE
 		sort -u "$scratch/paths" | pristine_repo "$TREE" "$scratch/repo"
+		git -C "$scratch/repo" tag pristine
 		expect "$BASE: git am" applies "$@"
+		git -C "$scratch/repo" tag patched
 		expect "$BASE: patch -p1, no fuzz, no offset" no_fuzz "$@"
-		for patch; do
-			expect "$BASE: checkpatch --strict ${patch##*/}" checkpatch "$patch"
+		expect "$BASE: quilt push -a" quilt_push
+		for topic in $(topics "$BASE"); do
+			expect "$BASE: git am of $topic after what it needs" applies_alone "$topic"
 		done
+		expect "$BASE: checkpatch --strict" checkpatch "$@"
 		expect "$BASE: sparse, W=1, kernel-doc, get_abi: nothing new" nothing_new
 	else
-		skip "$BASE: git am, patch, checkpatch, sparse, W=1, kernel-doc, get_abi" \
+		skip "$BASE: git am, patch, quilt, checkpatch, sparse, W=1, kernel-doc, get_abi" \
 			"no source in the cache (make fetch)"
 	fi
 	[ "$BASE" != "$layout_base" ] || expect "the folders show the series by file" in_step "$@"

@@ -5,6 +5,7 @@
 # $OUT/results.
 
 . "$(dirname "$0")/lib.sh"
+. "$HARNESS/topics.sh"
 
 : "${OUT:?}"
 
@@ -12,7 +13,7 @@ awk -f "$HARNESS/tap.awk" "$OUT/results.tap" >"$OUT/results"
 if [ -n "${WORKTREE:-}" ]; then
 	git -C "$WORKTREE" diff base 2>/dev/null || :
 else
-	cat "$PATCHES/$BASE"/0*.patch
+	series "$BASE" | xargs -d '\n' cat
 fi | awk -f "$HARNESS/touched.awk" | sort -u >"$OUT/touched"
 awk -v known="$HARNESS/known-reports" -v touched="$OUT/touched" \
 	-f "$HARNESS/reports.awk" "$OUT/console.log" >"$OUT/reports"

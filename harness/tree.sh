@@ -5,8 +5,9 @@
 # patches touch. git replaces a file and never writes through the link.
 #
 #   series         every patch of patches/$BASE
-#   prefix-N       its first N patches
-#   base           the unpatched kernel with the series' selftests
+#   topic-LIST     these topics, what they need and the selftests; LIST/N: of the
+#                  last one only the first N patches
+#   base           the unpatched kernel with the selftests
 #   mutant-NAME    the series and tests/mutants/$BASE/NAME.patch; all of them
 #                  in one tree, one after the other
 #
@@ -16,23 +17,32 @@
 
 . "$(dirname "$0")/lib.sh"
 . "$HARNESS/repo.sh"
+. "$HARNESS/topics.sh"
 
 : "${BASE:?}" "${TREE:?}"
 src=$CACHE/src/$BASE
 series=$CACHE/tree/$BASE-series
-selftests='tools/testing/selftests/*'
 
-set -- "$PATCHES/$BASE"/0*.patch
-[ -f "$1" ] || die patch "there are no patches in $PATCHES/$BASE"
+[ -s "$PATCHES/$BASE/series" ] || die patch "there are no patches in $PATCHES/$BASE"
+make_scratch
 mutation=
 case $VARIANT in
-prefix-*)
-	nr=0
-	for patch; do
-		shift
-		nr=$((nr + 1))
-		[ "$nr" -gt "${VARIANT#prefix-}" ] || set -- "$@" "$patch"
-	done ;;
+base)	series "$BASE" selftests ;;
+topic-*)
+	list=${VARIANT#topic-} list=${list%/*}
+	known_topics "$BASE" "$list"
+	series "$BASE" "$(with_needs "$BASE" "$list")" >"$scratch/topics"
+	case $VARIANT in
+	*/*)	last=$(series "$BASE" "${list##*,}" | wc -l)
+		head -n "$(($(wc -l <"$scratch/topics") - last + ${VARIANT##*/}))" "$scratch/topics" ;;
+	*)	cat "$scratch/topics" ;;
+	esac
+	series "$BASE" selftests ;;
+*)	series "$BASE" ;;
+esac >"$scratch/series"
+eval "set -- $(words <"$scratch/series")"
+[ $# -gt 0 ] || die patch "there are no patches for $BASE $VARIANT in $PATCHES"
+case $VARIANT in
 mutant-*)
 	mutation=$TOP/tests/mutants/$BASE/${VARIANT#mutant-}.patch
 	[ -f "$mutation" ] || die usage "there is no mutant ${VARIANT#mutant-} for $BASE" ;;
@@ -48,7 +58,6 @@ key=$({
 contents=$(cat "$@" ${mutation:+"$mutation"} | sha256sum | cut -c1-40)
 [ "$(cat "$TREE/.git/diskseq-stamp" 2>/dev/null)" != "$key $contents" ] || exit 0
 
-make_scratch
 log=${OUT:-$CACHE}/patch.log
 
 # The tree itself: a mutant starts from the series, and from what was built there.
@@ -83,24 +92,15 @@ sort -u "$scratch/paths" | pristine_repo "$src" "$scratch/repo"
 cd "$scratch/repo"
 pristine=$(git rev-parse HEAD)
 
-case $VARIANT in
-base)
-	for patch; do
-		git apply --index --include="$selftests" "$patch" >"$log" 2>&1 ||
-			die_log patch "$log" "the selftests of ${patch##*/} do not apply to the unpatched $BASE"
-	done
-	git commit -q --allow-empty -m 'selftests' ;;
-*)
-	git am -q "$@" >"$log" 2>&1 || {
-		subject=$(sed -n 's/^Patch failed at //p' "$log")
-		die_log patch "$log" "a patch does not apply to $BASE: ${subject:-see the log}"
-	}
-	if [ -n "$mutation" ]; then
-		git apply --index "$mutation" >"$log" 2>&1 ||
-			die_log patch "$log" "the mutation ${mutation##*/} does not apply to the series"
-		git commit -q -m "${VARIANT}"
-	fi ;;
-esac
+git am -q "$@" >"$log" 2>&1 || {
+	subject=$(sed -n 's/^Patch failed at //p' "$log")
+	die_log patch "$log" "a patch does not apply to $BASE: ${subject:-see the log}"
+}
+if [ -n "$mutation" ]; then
+	git apply --index "$mutation" >"$log" 2>&1 ||
+		die_log patch "$log" "the mutation ${mutation##*/} does not apply to the series"
+	git commit -q -m "${VARIANT}"
+fi
 
 # A tree that has no commit yet holds the pristine files.
 cd "$TREE"

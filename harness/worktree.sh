@@ -1,11 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Makes work/$BASE, a whole kernel tree to change the series in: the base is its
-# first commit (tagged "base"), the patches are those after it. Nothing in it is
-# shared with the cache, and "make export" writes its commits back to patches/.
+# first commit (tagged "base"), the patches are those after it. An empty commit
+# "topic: NAME" begins each topic: git rebase -i shows it among the patches and
+# keeps it, and "make export" writes what follows it into that topic's folder.
+# Nothing in the tree is shared with the cache.
 
 . "$(dirname "$0")/lib.sh"
 . "$HARNESS/base.sh"
+. "$HARNESS/topics.sh"
 
 BASE=${BASE:-$(bases | cut -d' ' -f1)}
 known_base "$BASE"
@@ -31,11 +34,14 @@ printf '/build*\n' >>.git/info/exclude
 git add -A -f
 git commit -q -m "Linux $(kernel_version .)"
 git tag base
-git am -q "$PATCHES/$BASE"/0*.patch >"$CACHE/patch.log" 2>&1 || {
-	rm -rf "$tree.tmp"
-	die_log patch "$CACHE/patch.log" "the series does not apply to $BASE"
-}
+for topic in $(topics "$BASE"); do
+	git commit -q --allow-empty -m "topic: $topic"
+	series "$BASE" "$topic" | xargs -d '\n' git am -q >"$CACHE/patch.log" 2>&1 || {
+		rm -rf "$tree.tmp"
+		die_log patch "$CACHE/patch.log" "$topic does not apply to $BASE"
+	}
+done
 mv "$tree.tmp" "$tree"
 say "work/$BASE is ready. Change and commit there (git commit, git rebase -i base), then:"
 say "  make run WORKTREE=work/$BASE      try it, as it stands"
-say "  make export BASE=$BASE            write patches/$BASE"
+say "  make export BASE=$BASE            write patches/$BASE and patches/selftests"

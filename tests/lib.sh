@@ -92,7 +92,7 @@ fake_kernel() {
 	printf 'emit_tests:\n\techo block:fake\n' >"$1/tools/testing/selftests/block/Makefile"
 }
 
-# fake_patch NUMBER FILE FROM TO: a mail that changes one line of a fake kernel
+# fake_patch NUMBER FILE FROM TO [TOPIC]: a mail that changes one line of a fake kernel
 # (the first that is FROM), after the patches made before it
 fake_patch() {
 	if [ ! -d "$T/author" ]; then
@@ -104,7 +104,19 @@ fake_patch() {
 	sed -i "s/^$3\$/$4/" "$T/author/$2"
 	author commit -qam "patch $1"
 	author format-patch -q --full-index --zero-commit --no-signature \
-		--start-number "$1" -1 -o "$PATCHES/v5.14"
+		--start-number "$1" -1 -o "$PATCHES/v5.14/${5:-1-fake}"
+	fake_series
+}
+
+# The series file that goes with the patches
+fake_series() {
+	(cd "$PATCHES" && printf '%s\n' v5.14/*/0*.patch selftests/0*.patch >v5.14/series)
+}
+
+# fake_unpatch NUMBER: without that patch
+fake_unpatch() {
+	rm "$PATCHES"/v5.14/*/"000$1"-*
+	fake_series
 }
 
 author() {
@@ -116,7 +128,18 @@ author() {
 fake_world() {
 	unset DISKSEQ_CACHE
 	export XDG_CACHE_HOME="$T/cache" PATCHES="$T/patches"
-	mkdir -p "$PATCHES/v5.14"
+	mkdir -p "$PATCHES/v5.14" "$PATCHES/selftests"
+	cat >"$PATCHES/selftests/0001-selftests.patch" <<-'END'
+	From: Author <author@localhost>
+	Subject: selftests
+	---
+	diff --git a/tools/testing/selftests/block/config b/tools/testing/selftests/block/config
+	new file mode 100644
+	--- /dev/null
+	+++ b/tools/testing/selftests/block/config
+	@@ -0,0 +1 @@
+	+CONFIG_FAKE=y
+	END
 	fake_kernel "$T/ksrc"
 	fake_patch 1 block/genhd.c two TWO
 	export OUT="$T/out" RESULTS="$T/results"

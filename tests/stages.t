@@ -35,7 +35,7 @@ check "is built" same "$(builds)" 2
 check "is there" grep -qx FOUR "$tree/block/genhd.c"
 check "and no other file is newer" same "$other$fs" "$(stat -c %Y%i "$tree/block/other.c")$(stat -c %y "$tree/include/uapi/linux/fs.h")"
 
-rm "$PATCHES"/v5.14/0002*
+fake_unpatch 2
 touch "$T/before"
 sleep 1
 check "a patch less" "$run"
@@ -45,13 +45,13 @@ check "and the file is newer for it" test "$tree/block/genhd.c" -nt "$T/before"
 # A patch that does not apply.
 author reset -q --hard HEAD~1
 fake_patch 2 block/genhd.c four FOUR
-sed -i 's/^ three/ drei/' "$PATCHES"/v5.14/0002*
+sed -i 's/^ three/ drei/' "$PATCHES"/v5.14/*/0002*
 before=$(cd "$tree" && find . -path ./.git -prune -o -type f -printf '%P %T@ %i\n' | sort | sha256sum)
 dies "a patch that does not apply" patch "does not apply to v5.14: 0002 patch 2" "$run"
 check "the tree is as it was" same "$before" "$(cd "$tree" && find . -path ./.git -prune -o -type f -printf '%P %T@ %i\n' | sort | sha256sum)"
-echo 'not a patch' >"$(echo "$PATCHES"/v5.14/0002*)"
+echo 'not a patch' >"$(echo "$PATCHES"/v5.14/*/0002*)"
 dies "a patch that is none" patch "malformed|does not apply" "$run"
-rm "$PATCHES"/v5.14/0002*
+fake_unpatch 2
 check "afterwards all is well again" "$run"
 
 echo 'CONFIG_NO_SUCH_THING=y' >"$T/config"
@@ -64,7 +64,7 @@ dies "a build error" build "the kernel does not build \(log: $T/out/build.log" "
 author reset -q --hard HEAD~1
 fake_patch 2 block/genhd.c four 'the disk is full'
 dies "a disk that fills up during the build" disk "no space left on the device" "$run"
-rm "$PATCHES"/v5.14/0002*
+fake_unpatch 2
 check "a build after a failed one" "$run"
 rm -rf "$PATCHES/v5.14"
 dies "no patches at all" patch "there are no patches" "$run"
