@@ -6,7 +6,7 @@
 MAKEFLAGS += --no-print-directory
 
 export BASE KSRC TEST REPEAT ARCH SMP DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
-export DISKSEQ_CYCLES WORKTREE VARIANT FROM GUEST
+export DISKSEQ_CYCLES WORKTREE VARIANT TOPIC GUEST
 export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG SEED OPERATIONS CYCLES MANY CROSS
 
 .PHONY: help run userland race bench fuzz soak cross check check-full lint prefixes shell fetch tree export clean distclean
@@ -44,7 +44,7 @@ check-full:
 lint:
 	@harness/lint.sh
 
-# Each patch of the series by itself: long, for whoever changed one.
+# Each topic by itself, patch by patch: long, for whoever changed one.
 prefixes:
 	@harness/prefixes.sh
 

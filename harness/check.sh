@@ -17,7 +17,7 @@ ln -sfn "${CHECK##*/}" "$TOP/out/last"
 : >"$CHECK/counts"
 : >"$CHECK/failures"
 only_base=${BASE:-}
-unset BASE TEST REPEAT VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT GUEST
+unset BASE TEST REPEAT TOPIC VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT GUEST
 export CHECK DISKSEQ_CYCLES="${DISKSEQ_CYCLES:-10000}"
 
 # Each base has a process group, which ends with this one.

@@ -18,7 +18,7 @@ for arch in $(echo "${CROSS:-}" | tr , ' '); do
 	esac
 done
 [ -z "${BASE:-}" ] || known_base "$BASE"
-unset DEBUG WORKTREE
+unset DEBUG WORKTREE TOPIC
 export ARCH=x86_64 VARIANT=series
 if [ -z "${OUT:-}" ]; then
 	results_dir cross

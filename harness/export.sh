@@ -14,7 +14,7 @@
 
 BASE=${BASE:-$layout_base}
 known_base "$BASE"
-tree=${WORKTREE:-$TOP/work/$BASE}
+tree=${WORKTREE:-$WORK/$BASE}
 [ -e "$tree/.git" ] ||
 	die usage "there is no work tree $tree ('make tree BASE=$BASE' makes one, WORKTREE= names one)"
 [ -z "$(git -C "$tree" status --porcelain --untracked-files=no)" ] ||
@@ -70,9 +70,7 @@ cover_letter() {
 		sed -e "1s|\[PATCH [0-9/]*\]|[PATCH $(printf "%0${#total}d" 0)/$total]|" \
 			-e '/^Patches:$/,$d' "$PATCHES/$letter"
 		printf 'Patches:\n\n'
-		git -C "$tree" log --reverse --format=%s "$2..$3" | awk '{ printf "%3d  %s\n", NR, $0 }'
-		echo
-		git -C "$tree" diff --no-renames --stat=72 --summary "$2" "$3"
+		cover_list "$tree" "$2" "$3"
 		[ "$1" = selftests ] || printf '\nBase: %s\n' "$base_name"
 	} >"$new/$letter"
 }

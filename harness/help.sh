@@ -31,18 +31,22 @@ diskseq: a disk sequence number for Linux' block devices, and its tests
                  CPUs than there are, 20 times; goes on where it was stopped
   make lint      checkpatch, sparse, W=1, kernel-doc, get_abi, shellcheck, patches
                  and layout in step
-  make prefixes  each prefix of BASE's series builds with options on and off, and
-                 boots (long: for whoever changed a patch; FROM=N starts at N)
+  make prefixes  each topic of BASE with just what it needs: every patch of it builds
+                 with options on and off, and boots, and at the end its tests pass
+                 (long: for whoever changed a patch; TOPIC=NAME: only this one)
   make shell     the patched kernel with a shell, the tests in /kselftest; with
                  GUEST=userland in the Debian
   make fetch     a base's source into the cache; with KSRC= that tree
   make tree      work/BASE: a kernel tree with the series as commits, to change it
-  make export    write patches/BASE (and the folders by file) from that tree
+  make export    write patches/BASE, patches/selftests and the folders by file from
+                 that tree
   make clean     remove what was built and out/; make distclean: the sources too
 
 variables:
   BASE=NAME      one of: $(bases). Without it: the first whose source can be had
   KSRC=PATH      a kernel tree or tarball to take the base's source from
+  TOPIC=NAME     run: only this topic of patches/BASE (several with commas), with what it
+                 needs, and its tests
   TEST=PATTERN   only these tests (fnmatch; several with commas)
   GUEST=NAME     kselftest (the default) or userland, for make shell
   REPEAT=N       each test N times

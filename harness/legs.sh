@@ -11,7 +11,7 @@ legs_begin() {
 	mkdir -p "$LEGS" 2>/dev/null || die disk "cannot make $LEGS"
 	ln -sfn "${LEGS##*/}" "$RESULTS/last"
 	prune_out
-	unset TEST REPEAT SHELL_ONLY HOOK OUT VARIANT PROGRAM
+	unset TEST REPEAT TOPIC SHELL_ONLY HOOK OUT VARIANT PROGRAM
 	trap 'exit 130' INT TERM HUP
 	trap legs_finish EXIT
 }

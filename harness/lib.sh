@@ -17,12 +17,14 @@ BENCH=${BENCH:-$TOP/bench}
 # Where the runs leave what they found, each in a folder
 RESULTS=${RESULTS:-$TOP/out}
 VARIANT=${VARIANT:-series}
+# Where "make tree" puts its trees
+WORK=${WORK:-$TOP/work}
 # Which guest: "kselftest", the fast one, or "userland", a Debian. The name of a
 # program of bench/ is the fast one with that in place of the selftests.
 GUEST=${GUEST:-kselftest}
 # The architecture of the guest (arch.sh)
 ARCH=${ARCH:-x86_64}
-export HARNESS TOP CACHE PATCHES SOURCES USERLAND BENCH RESULTS VARIANT GUEST ARCH
+export HARNESS TOP CACHE PATCHES SOURCES USERLAND BENCH RESULTS WORK VARIANT GUEST ARCH
 
 # make hands its own variables and flags down; the kernel's make must not see
 # those of ours.

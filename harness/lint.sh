@@ -16,6 +16,7 @@ make_scratch
 OUT=${OUT:-$scratch}
 export OUT
 passed=0 failed=0 skipped=0
+checked=
 
 # expect WHAT COMMAND...: it passes when it exits 0; what it says is shown when
 # it does not
@@ -103,22 +104,42 @@ series_file() {
 	printf '%s\n' "$PATCHES/$BASE"/*/0*.patch "$PATCHES"/selftests/0*.patch | diff - "$scratch/series"
 }
 
-# What a cover letter lists is there: its patches (as make export would list them), its
-# needs, which come before it, and its tests.
+# What a cover letter names is there: what the topic needs, before it, and its tests.
 cover_letter() {
-	cover_letter=$PATCHES/$(topic_dir "$BASE" "$1")/0000-cover-letter.txt
-	[ -f "$cover_letter" ] || { echo "it has no cover letter"; return 1; }
-	series "$BASE" "$1" | while read -r patch; do
-		git mailinfo /dev/null /dev/null <"$patch" | sed -n 's/^Subject: //p'
-	done | awk '{ printf "%3d  %s\n", NR, $0 }' >"$scratch/subjects"
-	sed '1,/^Patches:$/d' "$cover_letter" | grep '^ *[0-9]*  ' | diff "$scratch/subjects" - || return
-	for need in $(cover_words "$BASE" "$1" Needs); do
+	[ -f "$PATCHES/$(topic_dir "$BASE" "$1")/0000-cover-letter.txt" ] ||
+		{ echo "there is none"; return 1; }
+	for need in $(cover_words "$BASE" "$1" Needs; cover_words "$BASE" "$1" Tests-need); do
 		topics "$BASE" | sed "/^$1\$/,\$d" | grep -qxF "$need" ||
 			{ echo "needs $need, which does not come before it"; return 1; }
 	done
 	for test in $(cover_words "$BASE" "$1" Tests); do
 		grep -q "^+++ b/.*/$test\.c\$" "$PATCHES"/selftests/0*.patch ||
 			{ echo "names the test $test, which is not there"; return 1; }
+	done
+}
+
+# Each test is one that some topic names.
+tested() {
+	for topic in $(topics "$BASE"); do
+		cover_words "$BASE" "$topic" Tests
+	done | sort -u >"$scratch/tested"
+	sed -n 's|^+++ b/.*/\(diskseq_[a-z0-9_]*_test\)\.c$|\1|p' "$PATCHES"/selftests/0*.patch | sort -u |
+		comm -13 "$scratch/tested" - | sed 's/$/: no cover letter names this test/' >"$scratch/untested"
+	cat "$scratch/untested"
+	[ ! -s "$scratch/untested" ]
+}
+
+# What a cover letter lists is what there is, when all are applied in $scratch/repo.
+cover_lists() {
+	from=pristine
+	for topic in $(topics "$BASE"); do
+		to=$(git -C "$scratch/repo" rev-list --reverse "$from..patched" |
+			sed -n "$(series "$BASE" "$topic" | wc -l)p")
+		cover_list "$scratch/repo" "$from" "$to" | grep . >"$scratch/listed"
+		from=$to
+		sed -e '1,/^Patches:$/d' -e '/^Base: /,$d' -e '/^$/d' \
+			"$PATCHES/$(topic_dir "$BASE" "$topic")/0000-cover-letter.txt" >"$scratch/lists"
+		diff "$scratch/listed" "$scratch/lists" || { echo "$topic: run make export"; return 1; }
 	done
 }
 
@@ -153,15 +174,16 @@ applies() {
 
 # applies_alone TOPIC: after what it needs, and nothing else
 applies_alone() {
-	eval "set -- $(series "$BASE" "$(with_needs "$BASE" "$1")" | words)"
+	eval "set -- $(series "$BASE" "$(with_needs "$BASE" "$1" Needs)" | words)"
 	git -C "$scratch/repo" reset -q --hard pristine
 	git -C "$scratch/repo" am -q "$@"
 }
 
-# Several at once, as it is slow.
+# Several at once, as it is slow; the selftests for the first base only.
 checkpatch() {
 	# MAINTAINERS gets its entry from MAINTAINERS-snippet.
-	printf '%s\0' "$@" | (cd "$TREE" && xargs -0 -n 1 -P "$(nproc)" sh -c '
+	series "$BASE" ${checked:+"$(topics "$BASE" | grep -vxF selftests | tr '\n' ,)"} |
+		(cd "$TREE" && xargs -d '\n' -n 1 -P "$(nproc)" sh -c '
 		said=$(perl scripts/checkpatch.pl --strict --quiet --summary-file --show-types \
 			--ignore FILE_PATH_CHANGES "$1" 2>&1) || { echo "$said"; exit 1; }
 	' checkpatch)
@@ -263,6 +285,7 @@ for BASE in $(bases); do
 	for topic in $(topics "$BASE"); do
 		expect "$BASE: the cover letter of $topic" cover_letter "$topic"
 	done
+	expect "$BASE: each test has a topic" tested
 	if in_cache "$BASE"; then
 		lock 9 "tree-$BASE"
 		TREE=$CACHE/src/$BASE
@@ -270,12 +293,14 @@ for BASE in $(bases); do
 		git -C "$scratch/repo" tag pristine
 		expect "$BASE: git am" applies "$@"
 		git -C "$scratch/repo" tag patched
+		expect "$BASE: the cover letters list what is there" cover_lists
 		expect "$BASE: patch -p1, no fuzz, no offset" no_fuzz "$@"
 		expect "$BASE: quilt push -a" quilt_push
 		for topic in $(topics "$BASE"); do
 			expect "$BASE: git am of $topic after what it needs" applies_alone "$topic"
 		done
-		expect "$BASE: checkpatch --strict" checkpatch "$@"
+		expect "$BASE: checkpatch --strict" checkpatch
+		checked=1
 		expect "$BASE: sparse, W=1, kernel-doc, get_abi: nothing new" nothing_new
 	else
 		skip "$BASE: git am, patch, quilt, checkpatch, sparse, W=1, kernel-doc, get_abi" \

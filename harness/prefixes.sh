@@ -1,11 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Every prefix of the series by itself: it builds without a warning in a file
-# that the series touches, with the options on which the series depends on and
-# off, and boots. From the patch on that completes the feature the tests of it
-# pass, and at the end all do.
-# Usage: BASE=... [FROM=N] harness/prefixes.sh (make prefixes); FROM= starts with
-# the prefix of that many patches.
+# Each topic of the series by itself, on just what it needs: with each patch more the
+# kernel builds without a warning in a file that the series touches, with the options on
+# which the series depends on and off, and boots; with the last one the tests that the
+# topic's cover letter names pass.
+# Usage: BASE=... [TOPIC=NAME,...] harness/prefixes.sh (make prefixes)
 
 . "$(dirname "$0")/lib.sh"
 . "$HARNESS/base.sh"
@@ -15,24 +14,19 @@
 BASE=${BASE:-$(bases | cut -d' ' -f1)}
 known_base "$BASE"
 export BASE
-
-# The patch with which the feature is complete, and the tests of it.
-feature=6
-feature_tests='diskseq_read_test*,diskseq_alloc_test,diskseq_loop_test,diskseq_race_test'
+wanted=${TOPIC:-$(topics "$BASE" | grep -vxF selftests | tr '\n' ,)}
+known_topics "$BASE" "$wanted"
+unset TOPIC TEST
 
 PREFIXES=$TOP/out/$(date +%Y%m%d-%H%M%S)-$$-prefixes
 mkdir -p "$PREFIXES" 2>/dev/null || die disk "cannot make $PREFIXES"
 ln -sfn "${PREFIXES##*/}" "$TOP/out/last"
 make_scratch
 
-set -- "$PATCHES/$BASE"/0*.patch
-total=$#
-from=${FROM:-1}
-{ [ "$from" -ge 1 ] && [ "$from" -le "$total" ]; } 2>/dev/null ||
-	die usage "FROM=$from: the series has patches 1 to $total"
+eval "set -- $(series "$BASE" | words)"
 touched_sources "$@" >"$scratch/paths"
 
-# The series gives the initramfs: its tests run on every prefix's kernel.
+# The series gives the initramfs: its tests run on every kernel.
 OUT=$PREFIXES/series VARIANT=series "$HARNESS/run.sh" >"$PREFIXES/series.log" 2>&1 || {
 	tail -n 20 "$PREFIXES/series.log"
 	die failed "the whole series does not pass its tests"
@@ -61,57 +55,69 @@ compile() {
 	done
 	shift
 	kbuild -j"$(nproc)" "$@" >"$OUT/$name.log" 2>&1 ||
-		die_log build "$OUT/$name.log" "prefix $n does not build with $name"
+		die_log build "$OUT/$name.log" "$what does not build with $name"
 	[ -z "$(warned "$OUT/$name.log")" ] ||
-		die build "prefix $n warns with $name: $(warned "$OUT/$name.log" | head -n 1)"
+		die build "$what warns with $name: $(warned "$OUT/$name.log" | head -n 1)"
 }
 
-rm -f "$CACHE/tree/$BASE-prefix"/build-*/.config
-n=$((from - 1))
-while [ "$n" -lt "$total" ]; do
-	n=$((n + 1))
-	OUT=$PREFIXES/$n
-	VARIANT=prefix-$n
-	TREE=$CACHE/tree/$BASE-prefix
+# prefix TOPIC N TOTAL: the first N patches of TOPIC
+prefix() {
+	what="$1 $2/$3"
+	OUT=$PREFIXES/$1-$2
+	VARIANT=topic-$1/$2
+	TREE=$CACHE/tree/$BASE-topic
 	BUILD=$TREE/build
+	TEST=$(topic_tests "$BASE" "$1")
 	mkdir -p "$OUT"
 	: >"$OUT/times"
-	unset TEST
-	[ "$n" -eq "$total" ] || TEST=$feature_tests
 	export OUT VARIANT TREE BUILD TEST
 	(
 		lock 9 "tree-$BASE"
-		"$HARNESS/tree.sh" && "$HARNESS/config.sh" && "$HARNESS/build.sh"
+		"$HARNESS/tree.sh" && "$HARNESS/list.sh" "$TEST" >"$OUT/tests" &&
+			"$HARNESS/config.sh" && "$HARNESS/build.sh"
 	) >"$OUT/run.log" 2>&1 || {
 		tail -n 20 "$OUT/run.log"
-		die build "prefix $n does not build (log: $OUT/run.log)"
+		die build "$what does not build (log: $OUT/run.log)"
 	}
 	[ ! -f "$OUT/build.log" ] || [ -z "$(warned "$OUT/build.log")" ] ||
-		die build "prefix $n warns: $(warned "$OUT/build.log" | head -n 1)"
+		die build "$what warns: $(warned "$OUT/build.log" | head -n 1)"
 
-	set -- block/ fs/block_dev.o drivers/block/ drivers/md/
+	set -- "$@" block/ fs/block_dev.o drivers/block/ drivers/md/ drivers/scsi/
+	shift 3
 	compile loop-off -d BLK_DEV_LOOP -- "$@"
 	compile loop-module -e MODULES -m BLK_DEV_LOOP -- "$@"
 	compile compat-off -d IA32_EMULATION -- "$@"
 	compile sysfs-off -e EXPERT -d CONFIGFS_FS -d SYSFS -- "$@"
-	[ "$n" -ne "$total" ] || compile loop-module -- vmlinux modules
+	[ "${what#* }" != "$total/$total" ] || compile loop-module -- vmlinux modules
 
 	cp "$PREFIXES/series/initramfs.cpio" "$OUT/"
 	status=0
 	{ "$HARNESS/boot.sh" && "$HARNESS/results.sh"; } >>"$OUT/run.log" 2>&1 || status=$?
-	if [ "$n" -lt "$feature" ] && grep -qsx complete "$OUT/results"; then
-		case $status in
-		"$(status failed)" | "$(status nothing)") status=0 ;;
-		esac
-		passes="boots and runs the tests"
-	else
-		passes="boots, $(grep -c '^pass	' "$OUT/results" || :) cases pass"
-	fi
-	[ "$status" = 0 ] || {
-		tail -n 30 "$OUT/run.log"
-		die failed "prefix $n does not pass (log: $OUT/run.log)"
-	}
-	rm -f "$OUT/initramfs.cpio" "$OUT/kernel"
-	say "ok      $BASE: prefix $n of $total builds with each option, $passes"
+}
+
+passed=0
+rm -f "$CACHE/tree/$BASE-topic"/build-*/.config
+for topic in $(echo "$wanted" | tr , ' '); do
+	total=$(series "$BASE" "$topic" | wc -l)
+	n=0
+	while [ "$n" -lt "$total" ]; do
+		n=$((n + 1))
+		prefix "$topic" "$n" "$total"
+		if [ "$n" -lt "$total" ] && grep -qsx complete "$OUT/results"; then
+			case $status in
+			"$(status failed)" | "$(status nothing)") status=0 ;;
+			esac
+			passes="boots and runs the tests"
+		else
+			passes="boots, $(grep -c '^pass	' "$OUT/results" || :) cases pass"
+		fi
+		[ "$status" = 0 ] || {
+			tail -n 30 "$OUT/run.log"
+			die failed "$what does not pass (log: $OUT/run.log)"
+		}
+		rm -f "$OUT/initramfs.cpio" "$OUT/kernel"
+		say "ok      $BASE: $what builds with each option, $passes"
+		passed=$((passed + 1))
+	done
 done
-say "$((total - from + 1)) passed, 0 failed"
+say "$passed passed, 0 failed"

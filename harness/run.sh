@@ -6,6 +6,7 @@
 
 . "$(dirname "$0")/args.sh"
 . "$HARNESS/arch.sh"
+. "$HARNESS/topics.sh"
 
 # Everything that can be seen to be wrong is said before anything long begins.
 [ -z "${BASE:-}" ] || known_base "$BASE"
@@ -18,8 +19,14 @@ case ${ACCEL:-} in
 '' | kvm | tcg) ;;
 *) die usage "unknown ACCEL '$ACCEL' (there are: kvm tcg)" ;;
 esac
+if [ -n "${TOPIC:-}" ]; then
+	[ "${WORKTREE:-}$VARIANT" = series ] ||
+		die usage "TOPIC= goes neither with WORKTREE= nor with VARIANT="
+	known_topics "${BASE:-$(bases | cut -d' ' -f1)}" "$TOPIC"
+	VARIANT=topic-$TOPIC
+fi
 case $VARIANT in
-series | base | mutant-*) ;;
+topic-* | series | base | mutant-*) ;;
 *) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
 esac
 # Debian takes its time, and a debug kernel on a busy machine more than that.
@@ -43,12 +50,12 @@ fi
 
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
-for name in BASE KSRC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
+for name in BASE KSRC TOPIC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
 	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT SEED OPERATIONS CYCLES MANY; do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in
-	WAY=all | ARCH=x86_64 | VARIANT=series | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
+	WAY=all | ARCH=x86_64 | VARIANT=series | VARIANT=topic-* | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
 	VARIANT=base) [ "${GOAL:-}" = race ] || repeat="$repeat VARIANT=base" ;;
 	*)	repeat="$repeat $name='$value'" ;;
 	esac
@@ -83,6 +90,11 @@ if [ -z "${WORKTREE:-}" ]; then
 	stage fetch "$HARNESS/fetch.sh"
 	BASE=$(cat "$OUT/base")
 	export BASE
+fi
+if [ -n "${TOPIC:-}" ] && [ -z "${TEST:-}" ]; then
+	known_topics "$BASE" "$TOPIC"
+	TEST=$(topic_tests "$BASE" "$TOPIC")
+	export TEST
 fi
 "$HARNESS/kernel.sh"
 "$HARNESS/boot.sh"

@@ -41,16 +41,32 @@ cover_words() {
 	' "$cover_letter" | tr -s ', \t' '\n' | grep -v -e '^$' -e '^nothing$' || :
 }
 
-# with_needs BASE TOPIC,...: these topics and what they need, "TOPIC,...". A topic
-# needs only what comes before it.
+# cover_list REPOSITORY FROM TO: the part of a cover letter that is generated
+cover_list() {
+	git -C "$1" log --reverse --format=%s "$2..$3" | awk '{ printf "%3d  %s\n", NR, $0 }'
+	echo
+	git -C "$1" diff --no-renames --stat=72 --summary "$2" "$3"
+}
+
+# with_needs BASE TOPIC,... FIELD...: these topics and what those fields of their cover
+# letters name, "TOPIC,...". A topic needs only what comes before it.
+#   Needs        the topics without which it does not apply or build
+#   Tests-need   those without which its tests find nothing to look at
 with_needs() {
+	with_needs_base=$1
 	with_needs=",$2,"
-	for with_needs_topic in $(topics "$1" | tac); do
+	shift 2
+	for with_needs_topic in $(topics "$with_needs_base" | tac); do
 		case $with_needs in
-		*",$with_needs_topic,"*)
-			with_needs=$with_needs$(cover_words "$1" "$with_needs_topic" Needs | tr '\n' ,) ;;
+		*",$with_needs_topic,"*) ;;
+		*) continue ;;
 		esac
+		for with_needs_field; do
+			with_needs=$with_needs$(cover_words "$with_needs_base" "$with_needs_topic" \
+				"$with_needs_field" | tr '\n' ,)
+		done
 	done
+	set -- "$with_needs_base"
 	for with_needs_topic in $(topics "$1"); do
 		case $with_needs in
 		*",$with_needs_topic,"*) printf '%s,' "$with_needs_topic" ;;
@@ -58,10 +74,19 @@ with_needs() {
 	done | sed 's/,$//'
 }
 
+# topic_tests BASE TOPIC,...: the tests that their cover letters name, as TEST= takes
+# them, with the 32-bit ones; one that needs nothing if they name none
+topic_tests() {
+	for topic_tests_topic in $(echo "$2" | tr , ' '); do
+		cover_words "$1" "$topic_tests_topic" Tests
+	done | sort -u | sed 's/$/*/' | tr '\n' , | sed 's/,$//' | grep . || echo 'diskseq_read_test*'
+}
+
 # known_topics BASE TOPIC,...
 known_topics() {
+	known_topics=$(topics "$1" | grep -vxF selftests)
 	for known_topic in $(echo "$2" | tr , ' '); do
-		topics "$1" | grep -v '^selftests$' | grep -qxF -e "$known_topic" ||
-			die usage "unknown TOPIC '$known_topic' ($1 has: $(topics "$1" | grep -v '^selftests$' | xargs))"
+		echo "$known_topics" | grep -qxF -e "$known_topic" ||
+			die usage "unknown TOPIC '$known_topic' ($1 has: $(echo "$known_topics" | xargs))"
 	done
 }

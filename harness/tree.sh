@@ -5,8 +5,8 @@
 # patches touch. git replaces a file and never writes through the link.
 #
 #   series         every patch of patches/$BASE
-#   topic-LIST     these topics, what they need and the selftests; LIST/N: of the
-#                  last one only the first N patches
+#   topic-LIST     these topics, what they and their tests need, and the selftests
+#   topic-NAME/N   the same with only the first N patches of this topic
 #   base           the unpatched kernel with the selftests
 #   mutant-NAME    the series and tests/mutants/$BASE/NAME.patch; all of them
 #                  in one tree, one after the other
@@ -31,9 +31,9 @@ base)	series "$BASE" selftests ;;
 topic-*)
 	list=${VARIANT#topic-} list=${list%/*}
 	known_topics "$BASE" "$list"
-	series "$BASE" "$(with_needs "$BASE" "$list")" >"$scratch/topics"
+	series "$BASE" "$(with_needs "$BASE" "$list" Needs Tests-need)" >"$scratch/topics"
 	case $VARIANT in
-	*/*)	last=$(series "$BASE" "${list##*,}" | wc -l)
+	*/*)	last=$(series "$BASE" "$list" | wc -l)
 		head -n "$(($(wc -l <"$scratch/topics") - last + ${VARIANT##*/}))" "$scratch/topics" ;;
 	*)	cat "$scratch/topics" ;;
 	esac

@@ -12,15 +12,14 @@
 
 BASE=${BASE:-$(bases | cut -d' ' -f1)}
 known_base "$BASE"
-tree=$TOP/work/$BASE
+tree=$WORK/$BASE
 [ ! -e "$tree" ] ||
 	die usage "work/$BASE is there already: export or remove it first"
 
 export BASE
 "$HARNESS/fetch.sh"
 lock 8 "src-$BASE"
-room 2500 "$TOP"
-mkdir -p "$TOP/work"
+room 2500 "$WORK"
 rm -rf "$tree.tmp"
 say "copying and committing $BASE: about a minute"
 cp -a --reflink=auto "$CACHE/src/$BASE" "$tree.tmp"
