@@ -181,12 +181,19 @@ applies_alone() {
 
 # Several at once, as it is slow; the selftests for the first base only.
 checkpatch() {
+	# It keeps the names that the headers have in a file beside them: one process
+	# writes that before many read it.
+	echo 'int fooBar;' >"$scratch/names.c"
+	(cd "$TREE" && perl scripts/checkpatch.pl --strict --quiet -f "$scratch/names.c" >/dev/null) || :
 	# MAINTAINERS gets its entry from MAINTAINERS-snippet.
+	checkpatch_status=0
 	series "$BASE" ${checked:+"$(topics "$BASE" | grep -vxF selftests | tr '\n' ,)"} |
 		(cd "$TREE" && xargs -d '\n' -n 1 -P "$(nproc)" sh -c '
 		said=$(perl scripts/checkpatch.pl --strict --quiet --summary-file --show-types \
 			--ignore FILE_PATH_CHANGES "$1" 2>&1) || { echo "$said"; exit 1; }
-	' checkpatch)
+	' checkpatch) || checkpatch_status=1
+	rm -f "$TREE"/.checkpatch-camelcase.*
+	return "$checkpatch_status"
 }
 
 # Without the source it is the ids and the lines that must agree, with it every

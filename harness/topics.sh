@@ -66,8 +66,7 @@ with_needs() {
 				"$with_needs_field" | tr '\n' ,)
 		done
 	done
-	set -- "$with_needs_base"
-	for with_needs_topic in $(topics "$1"); do
+	for with_needs_topic in $(topics "$with_needs_base"); do
 		case $with_needs in
 		*",$with_needs_topic,"*) printf '%s,' "$with_needs_topic" ;;
 		esac
