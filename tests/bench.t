@@ -7,7 +7,7 @@ unset ROUNDS ITEM PROGRAM SMP ICOUNT SIZES
 fake_world
 fake_qemu bench
 unset OUT
-cp "$TESTS/../tools/testing/selftests/block/diskseq.h" "$T/ksrc/tools/testing/selftests/block/"
+cp "$TESTS/../tools/testing/selftests/block/"diskseq*.h "$T/ksrc/tools/testing/selftests/block/"
 
 export BENCH="$TESTS/../bench"
 bench=$HARNESS/bench.sh

@@ -5,11 +5,11 @@
  * the name of one that is gone.
  */
 #define _GNU_SOURCE
-#include "../kselftest_harness.h"
 #include "diskseq.h"
-
-#define NULLB_ITEM	NULL_BLK "/diskseq_item"
-#define ZRAM_CONTROL	"/sys/class/zram-control/"
+#include "diskseq_null_blk.h"
+#include "diskseq_scsi_debug.h"
+#include "diskseq_skip.h"
+#include "diskseq_zram.h"
 
 #define NR_DISKS	4	/* at most at one time */
 
@@ -55,57 +55,44 @@ static const char *no_null_blk(void)
 	return have_null_blk() ? NULL : "needs null_blk and configfs";
 }
 
+static void null_blk_item(int nr, char item[static 80])
+{
+	snprintf(item, 80, NULL_BLK_ITEM "item%d", nr);
+}
+
 static int create_null_blk(int nl, struct uevent_log *log, char name[64])
 {
-	char item[80], path[128], buf[32];
+	char item[80];
 	int ret, i;
 
 	for (i = 0; i < NR_DISKS; i++) {
-		snprintf(item, sizeof(item), NULLB_ITEM "%d", i);
+		null_blk_item(i, item);
 		if (!mkdir(item, 0755))
 			break;
 		if (errno != EEXIST)
 			return -errno;
 	}
-	snprintf(path, sizeof(path), "%s/size", item);
-	write_text(path, "1");
-	snprintf(path, sizeof(path), "%s/power", item);
-	ret = write_text(path, "1");
+	null_blk_set(item, "size", "1");
+	ret = null_blk_set(item, "power", "1");
+	if (!ret)
+		ret = null_blk_name(item, name);
 	if (ret)
-		goto err;
-	/* named by its item or by its index */
-	snprintf(name, 64, "%s", strrchr(item, '/') + 1);
-	snprintf(path, sizeof(path), "/sys/block/%s", name);
-	if (!access(path, F_OK))
-		return 0;
-	snprintf(path, sizeof(path), "%s/index", item);
-	ret = read_text(path, buf, sizeof(buf));
-	if (ret)
-		goto err;
-	snprintf(name, 64, "nullb%d", atoi(buf));
-	return 0;
-err:
-	rmdir(item);
+		rmdir(item);
 	return ret;
 }
 
 static int destroy_null_blk(const char *name)
 {
-	char item[80], path[128], buf[32];
+	char item[80], other[64];
 	int i;
 
 	for (i = 0; i < NR_DISKS; i++) {
-		snprintf(item, sizeof(item), NULLB_ITEM "%d", i);
-		if (!strcmp(strrchr(item, '/') + 1, name))
-			break;
-		snprintf(path, sizeof(path), "%s/index", item);
-		if (!strncmp(name, "nullb", 5) &&
-		    !read_text(path, buf, sizeof(buf)) &&
-		    atoi(buf) == atoi(name + 5))
+		null_blk_item(i, item);
+		if (!access(item, F_OK) && !null_blk_name(item, other) &&
+		    !strcmp(other, name))
 			break;
 	}
-	snprintf(path, sizeof(path), "%s/power", item);
-	write_text(path, "0");
+	null_blk_set(item, "power", "0");
 	return rmdir(item) ? -errno : 0;
 }
 
@@ -117,39 +104,18 @@ static const struct driver null_blk_driver = {
 
 static const char *no_zram(void)
 {
-	if (access(ZRAM_CONTROL, F_OK))
-		load_module("zram", "num_devices=0");
-	return access(ZRAM_CONTROL, F_OK) ? "needs zram" : NULL;
+	return have_zram() ? NULL : "needs zram";
 }
 
 static int create_zram(int nl, struct uevent_log *log, char name[64])
 {
-	char buf[32];
-	int ret;
-
-	ret = read_text(ZRAM_CONTROL "hot_add", buf, sizeof(buf));
-	if (ret)
-		return ret;
-	snprintf(name, 64, "zram%d", atoi(buf));
-	return 0;
-}
-
-static int destroy_zram(const char *name)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-	int ret;
-
-	while ((ret = write_text(ZRAM_CONTROL "hot_remove",
-				 name + strlen("zram"))) == -EBUSY &&
-	       now_ms() < deadline)
-		nap();
-	return ret;
+	return zram_hot_add(name);
 }
 
 static const struct driver zram_driver = {
 	.unusable = no_zram,
 	.create = create_zram,
-	.destroy = destroy_zram,
+	.destroy = zram_hot_remove,
 };
 
 static const char *no_scsi_debug(void)
@@ -212,7 +178,7 @@ FIXTURE_VARIANT_ADD(new_disk, scsi_debug)
 	.driver = &scsi_debug_driver,
 };
 
-/* Everybody's greatest number, and how many disks there are. */
+/* The greatest number of all disks, and how many disks there are. */
 static int greatest(__u64 *max)
 {
 	char (*disks)[64];
@@ -248,7 +214,7 @@ FIXTURE_SETUP(new_disk)
 	d->nl = uevent_open();
 	ASSERT_LE(0, d->nl);
 
-	/* the first one tells whether the kernel has the feature */
+	/* the first one shows whether the kernel has the feature */
 	ASSERT_EQ(0, d->driver->create(d->nl, &d->log, name));
 	fd = open_disk(name, O_RDONLY | O_NONBLOCK);
 	known = diskseq_sysfs(name, &seq) != -ENOENT ||
@@ -295,8 +261,7 @@ TEST_F(new_disk, number_is_above_all_earlier_ones)
 	__u64 max = 0, seq = 0;
 	int i, ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < NR_DISKS; i++) {
 		EXPECT_LE(0, greatest(&max));
@@ -321,10 +286,9 @@ TEST_F(new_disk, number_is_new_where_the_name_is_old)
 	char name[64];
 	int i, ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
-	/* somebody may still hold the name of the disk that is gone */
+	/* the name of a disk that is gone may still be in use */
 	for (i = 0; i < 10 && !same_name; i++) {
 		ret = new_disk(d, &first);
 		EXPECT_EQ(0, ret);
@@ -351,8 +315,7 @@ TEST_F(new_disk, number_is_its_own)
 	int i, j, nr, nr_seqs = 0;
 	char (*disks)[64];
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < NR_DISKS; i++) {
 		int ret = new_disk(d, &seq);
@@ -387,8 +350,7 @@ TEST_F(new_disk, add_and_remove_events_carry_the_number)
 	size_t i;
 	int ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	EXPECT_LE(0, greatest(&max));
 	/* nothing of the set-up's disk, which may have had the same name */
@@ -426,6 +388,38 @@ TEST_F(new_disk, add_and_remove_events_carry_the_number)
 		EXPECT_EQ(seq, ev.diskseq);
 		removes++;
 	}
+}
+
+/* It may keep its memory and its name, but it is a new disk. */
+TEST(null_blk_switched_on_again_has_a_new_number)
+{
+	__u64 seq[2] = { 0, 0 };
+	char item[64], name[64];
+	int i, fd;
+
+	if (geteuid() || !have_null_blk())
+		SKIP(return, "needs root, null_blk and configfs");
+
+	snprintf(item, sizeof(item), NULL_BLK_ITEM "%d", getpid());
+	ASSERT_EQ(0, mkdir(item, 0700));
+	EXPECT_EQ(0, null_blk_set(item, "size", "1"));
+	EXPECT_EQ(0, null_blk_set(item, "memory_backed", "1"));
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, null_blk_set(item, "power", "1"));
+		EXPECT_EQ(0, null_blk_name(item, name));
+		fd = open_disk(name, O_RDWR);
+		EXPECT_LE(0, fd);
+		if (fd >= 0 && !has_diskseq(name, fd)) {
+			close(fd);
+			rmdir(item);
+			SKIP(return, "kernel has no disk sequence numbers");
+		}
+		EXPECT_EQ(0, diskseq_ioctl(fd, &seq[i]));
+		close(fd);
+		EXPECT_EQ(0, null_blk_set(item, "power", "0"));
+	}
+	EXPECT_EQ(0, rmdir(item));
+	EXPECT_LT(seq[0], seq[1]);
 }
 
 TEST_HARNESS_MAIN

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Who reads the number, then data, then the same number again has read the
- * medium that the number stands for: through the page cache, a mapping and
- * direct I/O, on the disk and on a partition. And the data of one file never
- * ends up in another.
+ * A program that reads the number, then data, then the same number again has read
+ * the medium that the number stands for: through the page cache, a mapping and
+ * direct I/O, on the disk and on a partition. And the data of one file never ends
+ * up in another.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
-#include <setjmp.h>
-#include <signal.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_peek.h"
+#include "diskseq_skip.h"
 
 #define IMAGE_SIZE	0x100000
 #define PART_SIZE	(64 << 9)
@@ -21,7 +20,7 @@
 
 static long page_size;
 
-/* Every page of the file says which file it is, but for the partition table. */
+/* Every page of the file is full of its label, but for the partition table. */
 static int labelled_file(unsigned char label)
 {
 	unsigned char *buf;
@@ -61,21 +60,6 @@ static long differs_at(int fd, unsigned char label)
 	return at;
 }
 
-/* A mapped page that can't be read gives SIGBUS: that is an answer, too. */
-static __thread sigjmp_buf sigbus_jump;
-
-static void sigbus(int sig)
-{
-	siglongjmp(sigbus_jump, 1);
-}
-
-static int peek(const unsigned char *mem)
-{
-	if (sigsetjmp(sigbus_jump, 1))
-		return -EIO;
-	return __atomic_load_n(mem, __ATOMIC_RELAXED);
-}
-
 /* A loop device and two files for it. */
 struct images {
 	struct loop lo;
@@ -95,10 +79,10 @@ static const char *images_unusable(struct images *img)
 
 static int images_create(struct images *img)
 {
-	struct sigaction sa = { .sa_handler = sigbus };
+	int ret = peek_init();
 
-	if (sigaction(SIGBUS, &sa, NULL))
-		return -errno;
+	if (ret)
+		return ret;
 	img->a = labelled_file('a');
 	if (img->a < 0)
 		return img->a;
@@ -143,8 +127,7 @@ TEST_F(data, written_before_detach_is_in_the_file_after_it)
 {
 	unsigned char buf[512];
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	memset(buf, 'x', sizeof(buf));
 	ASSERT_EQ(0, loop_configure(self->img.lo.fd, self->img.a, 0));
@@ -161,8 +144,7 @@ TEST_F(data, of_the_old_file_does_not_show_after_attach)
 {
 	unsigned char *map;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(self->img.lo.fd, self->img.a, 0));
 	map = mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -183,8 +165,7 @@ TEST_F(data, of_the_old_file_is_not_written_into_the_new_one)
 {
 	unsigned char *map;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(self->img.lo.fd, self->img.a, 0));
 	map = mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -252,7 +233,7 @@ static void *read_without_pause(void *arg)
 		if (map == MAP_FAILED)
 			r->error = -errno;
 	}
-	while (!r->error && !__atomic_load_n(r->stop, __ATOMIC_RELAXED)) {
+	while (!r->error && !flag_is_set(r->stop)) {
 		/* not the first page, where the table is */
 		at = page_size * (1 + rand_r(&seed) % (r->size / page_size - 1));
 		r->error = diskseq_ioctl(r->fd, &before);
@@ -360,7 +341,7 @@ FIXTURE_TEARDOWN(readers)
 	EXPECT_EQ(0, images_destroy(&self->img));
 }
 
-/* Open the disk or its partition, and read it until told to stop. */
+/* Open the disk or its partition, and read it until @stop is set. */
 static int reader_start(struct reader *r, const struct loop *lo, enum access_way way,
 			bool partition, const bool *stop)
 {
@@ -392,8 +373,7 @@ TEST_F_TIMEOUT(readers, see_under_a_number_the_file_it_stands_for, 120)
 	size_t i;
 	int n, ret, switches = test_rounds(NR_SWITCHES);
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(self->img.lo.fd, self->img.a,
 				    LO_FLAGS_READ_ONLY | LO_FLAGS_PARTSCAN));
@@ -409,7 +389,7 @@ TEST_F_TIMEOUT(readers, see_under_a_number_the_file_it_stands_for, 120)
 		if (!ret)
 			ret = wait_for_reading(r, self->media[n]);
 	}
-	__atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
+	flag_set(&self->stop);
 	pthread_join(r->thread, NULL);
 	ASSERT_EQ(0, r->error);
 	ASSERT_EQ(0, ret);
@@ -432,7 +412,7 @@ TEST_F_TIMEOUT(readers, see_under_a_number_the_file_it_stands_for, 120)
 	EXPECT_EQ(switches, judged);
 }
 
-/* A reader that shares the descriptor with whoever detaches and attaches. */
+/* A reader that shares the descriptor with the program that detaches and attaches. */
 FIXTURE(reattached)
 {
 	const char *reason;
@@ -482,8 +462,7 @@ TEST_F_TIMEOUT(reattached, shows_the_new_file_to_those_who_read_meanwhile, 120)
 	int n, fd, ret = 0, cycles = test_rounds(NR_CYCLES);
 	unsigned int wrong = 0;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	r->fd = img->lo.fd;
 	r->way = variant->way;
@@ -502,7 +481,7 @@ TEST_F_TIMEOUT(reattached, shows_the_new_file_to_those_who_read_meanwhile, 120)
 		close(fd);
 		ret = loop_detach(img->lo.fd);
 	}
-	__atomic_store_n(&self->stop, true, __ATOMIC_RELAXED);
+	flag_set(&self->stop);
 	pthread_join(r->thread, NULL);
 	EXPECT_EQ(0, ret);
 	EXPECT_EQ(0, r->error);

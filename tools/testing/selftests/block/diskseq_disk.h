@@ -1,88 +1,81 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What can be asked of a disk by its name, and how many commands it was given.
+ * Disks by their names, without a node in /dev if need be.
  */
 #ifndef __DISKSEQ_DISK_H
 #define __DISKSEQ_DISK_H
 
-#include <scsi/sg.h>
+#include <dirent.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
-#include "diskseq.h"
+#include "diskseq_util.h"
 
-/* Attribute of a disk; of its SCSI device if below device/ */
+/* An attribute of a disk, or of its SCSI device if below device/ */
 static inline void disk_path(char path[static 128], const char *disk,
 			     const char *attr)
 {
 	snprintf(path, 128, "/sys/block/%s/%s", disk, attr);
 }
 
-static inline int disk_poll(const char *disk, const char *msecs)
+/* By path below /sys/block: "loop0", or "loop0/loop0p1" */
+static inline int disk_devnum(const char *dev, dev_t *devnum)
 {
-	char path[128];
+	unsigned int major, minor;
+	char path[128], buf[32];
+	int ret;
 
-	disk_path(path, disk, "events_poll_msecs");
-	return write_text(path, msecs);
+	disk_path(path, dev, "dev");
+	ret = read_text(path, buf, sizeof(buf));
+	if (ret)
+		return ret;
+	if (sscanf(buf, "%u:%u", &major, &minor) != 2)
+		return -EINVAL;
+	*devnum = makedev(major, minor);
+	return 0;
+}
+
+/* Open a disk or partition, also where /dev has no node of it. */
+static inline int open_disk(const char *dev, int flags)
+{
+	const char *name = strrchr(dev, '/');
+	char path[128];
+	struct stat st;
+	dev_t devnum;
+	int fd, ret;
+
+	ret = disk_devnum(dev, &devnum);
+	if (ret)
+		return ret;
+	snprintf(path, sizeof(path), "/dev/%s", name ? name + 1 : dev);
+	if (!stat(path, &st) && S_ISBLK(st.st_mode) && st.st_rdev == devnum) {
+		fd = open(path, flags | O_CLOEXEC);
+		return fd < 0 ? -errno : fd;
+	}
+
+	snprintf(path, sizeof(path), "/dev/diskseq-%d-%ld", getpid(),
+		 syscall(__NR_gettid));
+	if (mknod(path, S_IFBLK | 0600, devnum))
+		return -errno;
+	fd = open(path, flags | O_CLOEXEC);
+	ret = fd < 0 ? -errno : fd;
+	unlink(path);
+	return ret;
 }
 
 /*
- * Whoever opens the disk asks for a new medium, and has looked at it. The next
- * change is new only to a kernel that was asked after the last one.
+ * Until a request is under way. -EALREADY: @done was set before, by the thread
+ * that was to make one.
  */
-static inline int disk_look(const char *disk)
-{
-	int fd = open_disk(disk, O_RDONLY | O_NONBLOCK);
-
-	if (fd < 0)
-		return fd;
-	close(fd);
-	return 0;
-}
-
-/* The driver looks at the disk again; waits until it is through with a new one. */
-static inline int disk_rescan(const char *disk)
-{
-	char path[128];
-
-	disk_path(path, disk, "device/rescan");
-	return write_text(path, "1");
-}
-
-static inline long disk_commands(const char *disk)
-{
-	char path[128], buf[32];
-
-	disk_path(path, disk, "device/iorequest_cnt");
-	return read_text(path, buf, sizeof(buf)) ? -1 : strtol(buf, NULL, 16);
-}
-
-/* A poll is one command at least. */
-static inline int disk_wait_for_polls(const char *disk, int nr)
-{
-	long first = disk_commands(disk), now = first, last = first;
-	long long deadline = now_ms() + PATIENCE_MS;
-
-	if (first < 0)
-		return -ENOENT;
-	while (now < first + nr) {
-		now = disk_commands(disk);
-		if (now != last)
-			deadline = now_ms() + PATIENCE_MS;
-		last = now;
-		if (now_ms() > deadline)
-			return -ETIMEDOUT;
-		nap();
-	}
-	return 0;
-}
-
-/* Until a request is under way */
-static inline int disk_wait_for_inflight(const char *disk)
+static inline int disk_wait_for_inflight(const char *disk, const bool *done)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
 	char path[128], buf[64];
 
 	disk_path(path, disk, "inflight");
 	while (now_ms() < deadline) {
+		if (done && flag_is_set(done))
+			return -EALREADY;
 		if (read_text(path, buf, sizeof(buf)))
 			return -EIO;
 		/* reads, and then writes */
@@ -93,26 +86,33 @@ static inline int disk_wait_for_inflight(const char *disk)
 	return -ETIMEDOUT;
 }
 
-/* One that transfers no data; -EIO if the drive refuses. Who wants to knows why. */
-static inline int disk_command(int fd, const unsigned char *cdb,
-			       unsigned char len, unsigned char *sense_key)
+/* All disks of the machine; the caller frees. Returns how many. */
+static inline int list_disks(char (**names)[64])
 {
-	unsigned char sense[32] = {};
-	struct sg_io_hdr hdr = {
-		.interface_id = 'S',
-		.dxfer_direction = SG_DXFER_NONE,
-		.cmdp = (unsigned char *)cdb,
-		.cmd_len = len,
-		.sbp = sense,
-		.mx_sb_len = sizeof(sense),
-		.timeout = PATIENCE_MS,
-	};
+	char (*list)[64] = NULL, (*mem)[64];
+	struct dirent *entry;
+	int nr = 0;
+	DIR *dir;
 
-	if (ioctl(fd, SG_IO, &hdr))
+	*names = NULL;
+	dir = opendir("/sys/block");
+	if (!dir)
 		return -errno;
-	if (sense_key)
-		*sense_key = sense[2] & 0xf;
-	return hdr.status || hdr.host_status ? -EIO : 0;
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] == '.')
+			continue;
+		mem = realloc(list, (nr + 1) * sizeof(*list));
+		if (!mem) {
+			free(list);
+			closedir(dir);
+			return -ENOMEM;
+		}
+		list = mem;
+		snprintf(list[nr++], sizeof(*list), "%.63s", entry->d_name);
+	}
+	closedir(dir);
+	*names = list;
+	return nr;
 }
 
 #endif /* __DISKSEQ_DISK_H */

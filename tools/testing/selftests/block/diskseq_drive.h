@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the tests of SCSI disks and drives share whose medium changes.
+ * SCSI disks and drives whose medium changes.
  */
 #ifndef __DISKSEQ_DRIVE_H
 #define __DISKSEQ_DRIVE_H
 
-#include "diskseq_disk.h"
+#include "diskseq_scsi.h"
 #include "diskseq_watch.h"
 
-/* By all who show it; an open by itself looks for a change. */
+/* As each interface shows it; an open by itself looks for a change. */
 static inline int drive_diskseq(const struct watch *d, __u64 *seq)
 {
 	__u64 by_sysfs;
@@ -28,7 +28,7 @@ static inline int drive_diskseq(const struct watch *d, __u64 *seq)
 }
 
 /*
- * A drive that is new, or was somebody else's, has things to say of its own:
+ * A drive that is new, or was used by another program, reports changes of its own:
  * ask until it does not.
  */
 static inline int drive_settle(const struct watch *d)
@@ -53,7 +53,7 @@ static inline int drive_settle(const struct watch *d)
 	return ret;
 }
 
-/* A unit attention is told to whoever asks first. */
+/* A unit attention is reported to the command that comes first. */
 static inline int drive_is_ready(int fd)
 {
 	static const unsigned char test_unit_ready[6];
@@ -63,18 +63,17 @@ static inline int drive_is_ready(int fd)
 }
 
 /*
- * For tests. There was a change since the last check, with number @seq. It is
- * waited for, and nothing comes after it, be it that somebody looks at the
- * medium. A drive may tell of it as of two, that the old medium is gone and that
- * there is a new one.
+ * There was a change since the last check, with number @seq. It is waited for, and
+ * nothing comes after it when the medium is looked at. A drive may report it as
+ * two, that the old medium is gone and that there is a new one.
  */
-static inline void check_changed(struct __test_metadata *_metadata,
-				 struct watch *d, __u64 *seq)
+static inline void drive_check_changed(struct __test_metadata *_metadata,
+				       struct watch *d, __u64 *seq)
 {
 	struct news news;
 	__u64 now;
 
-	ASSERT_EQ(0, watch_wait(d, true));
+	ASSERT_EQ(0, wait_for_change(d, NULL));
 	ASSERT_EQ(0, drive_settle(d));
 	ASSERT_EQ(0, disk_wait_for_polls(d->name, 3));
 	ASSERT_EQ(0, drive_diskseq(d, &now));
@@ -90,9 +89,9 @@ static inline void check_changed(struct __test_metadata *_metadata,
 }
 
 /* There was none, but so many requests to eject. */
-static inline void check_unchanged(struct __test_metadata *_metadata,
-				   struct watch *d, __u64 seq,
-				   unsigned int requests)
+static inline void drive_check_unchanged(struct __test_metadata *_metadata,
+					 struct watch *d, __u64 seq,
+					 unsigned int requests)
 {
 	struct news news;
 	__u64 now;

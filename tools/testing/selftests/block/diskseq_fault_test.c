@@ -8,10 +8,9 @@
  * One exception: an event that finds no memory is lost.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
-
-#include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_partition.h"
+#include "diskseq_target.h"
 
 #define FAIL_NTH	"/proc/thread-self/fail-nth"
 #define DEBUGFS		"/sys/kernel/debug/"
@@ -40,7 +39,7 @@ static const char *faults_unusable(void)
 
 	if (access(FAIL_NTH, W_OK))
 		return "needs CONFIG_FAULT_INJECTION";
-	/* whoever has the disk open puts off a detach */
+	/* an opener puts off a detach */
 	if (udev_is_running())
 		return "needs a machine without udev";
 	/* a page fault that finds no memory is not what this is about */
@@ -87,22 +86,15 @@ static bool fault_disarm(int fd)
 }
 
 /* An event that is lost takes no others with it. */
-static int open_lossy(void)
+static void allow_losses(int nl)
 {
-	int fd = uevent_open(), on = 1;
+	int on = 1;
 
-	if (fd >= 0)
-		setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof(on));
-	return fd;
+	setsockopt(nl, SOL_NETLINK, NETLINK_NO_ENOBUFS, &on, sizeof(on));
 }
 
-struct target {
-	struct uevent_log log;
-	size_t mark;		/* what is new in the log */
-	struct loop lo;
-	int nl;
-	int image;
-	int other;		/* of the same size */
+struct victim {
+	struct target t;
 	int fail;
 	unsigned int flags;
 };
@@ -111,45 +103,45 @@ struct operation {
 	bool from_bound;	/* it wants a disk with a file */
 	bool to_bound;
 	bool reads;		/* and changes nothing */
-	int (*run)(struct target *t);
+	int (*run)(struct victim *v);
 };
 
-static int by_configure(struct target *t)
+static int by_configure(struct victim *v)
 {
-	return loop_configure(t->lo.fd, t->image, t->flags);
+	return loop_configure(v->t.lo.fd, v->t.image, v->flags);
 }
 
-static int by_set_fd(struct target *t)
+static int by_set_fd(struct victim *v)
 {
-	return ioctl(t->lo.fd, LOOP_SET_FD, t->image) ? -errno : 0;
+	return ioctl(v->t.lo.fd, LOOP_SET_FD, v->t.image) ? -errno : 0;
 }
 
-static int by_change_fd(struct target *t)
+static int by_change_fd(struct victim *v)
 {
-	return ioctl(t->lo.fd, LOOP_CHANGE_FD, t->other) ? -errno : 0;
+	return ioctl(v->t.lo.fd, LOOP_CHANGE_FD, v->t.other) ? -errno : 0;
 }
 
-static int by_clr_fd(struct target *t)
+static int by_clr_fd(struct victim *v)
 {
-	return ioctl(t->lo.fd, LOOP_CLR_FD, 0) ? -errno : 0;
+	return ioctl(v->t.lo.fd, LOOP_CLR_FD, 0) ? -errno : 0;
 }
 
-static int by_close(struct target *t)
+static int by_close(struct victim *v)
 {
-	loop_close(&t->lo);
+	loop_close(&v->t.lo);
 	return 0;
 }
 
 static __u64 number_read;
 
-static int read_by_sysfs(struct target *t)
+static int read_by_sysfs(struct victim *v)
 {
-	return diskseq_sysfs(t->lo.name, &number_read);
+	return diskseq_sysfs(v->t.lo.name, &number_read);
 }
 
-static int read_by_uevent_file(struct target *t)
+static int read_by_uevent_file(struct victim *v)
 {
-	return diskseq_uevent_file(t->lo.name, &number_read);
+	return diskseq_uevent_file(v->t.lo.name, &number_read);
 }
 
 static const struct operation op_configure = {
@@ -191,7 +183,7 @@ static const struct operation op_uevent_file = {
 FIXTURE(faults)
 {
 	const char *reason;
-	struct target t;
+	struct victim v;
 };
 
 FIXTURE_VARIANT(faults)
@@ -257,114 +249,85 @@ FIXTURE_VARIANT_ADD(faults, read_by_uevent_file)
 
 FIXTURE_SETUP(faults)
 {
-	struct target *t = &self->t;
-	char path[64];
+	struct victim *v = &self->v;
+	char path[128];
 
-	memset(t, 0, sizeof(*t));
-	t->nl = -1;
-	t->fail = -1;
-	t->lo.nr = -1;
-	self->reason = loop_unusable();
+	v->fail = -1;
+	self->reason = target_init(&v->t);
 	if (!self->reason)
 		self->reason = faults_unusable();
 	if (self->reason)
 		return;
-	t->flags = variant->flags;
-	t->fail = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
-	ASSERT_LE(0, t->fail);
-	t->nl = open_lossy();
-	ASSERT_LE(0, t->nl);
-	t->image = backing_file(IMAGE_SIZE, true);
-	ASSERT_LE(0, t->image);
-	t->other = backing_file(IMAGE_SIZE, true);
-	ASSERT_LE(0, t->other);
-	ASSERT_EQ(0, loop_create(&t->lo));
-	snprintf(path, sizeof(path), "/sys/block/%s/make-it-fail", t->lo.name);
+	v->flags = variant->flags;
+	v->fail = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
+	ASSERT_LE(0, v->fail);
+	ASSERT_EQ(0, target_create_with_files(&v->t, IMAGE_SIZE, true, true));
+	allow_losses(v->t.w.nl);
+	disk_path(path, v->t.lo.name, "make-it-fail");
 	write_text(path, "1");
 }
 
 FIXTURE_TEARDOWN(faults)
 {
-	struct target *t = &self->t;
+	struct victim *v = &self->v;
 
 	faults_restore();
-	if (t->lo.nr < 0)
-		return;
-	EXPECT_EQ(0, loop_destroy(&t->lo));
-	close(t->image);
-	close(t->other);
-	close(t->nl);
-	close(t->fail);
-	free(t->log.ev);
+	EXPECT_EQ(0, target_destroy(&v->t));
+	if (v->fail >= 0)
+		close(v->fail);
 }
 
-static int count_partitions(struct target *t)
+static long capacity(struct victim *v)
 {
-	struct dirent *entry;
-	char path[64];
-	int nr = 0;
-	DIR *dir;
+	char path[128], text[32];
 
-	snprintf(path, sizeof(path), "/sys/block/%s", t->lo.name);
-	dir = opendir(path);
-	while (dir && (entry = readdir(dir)))
-		nr += !strncmp(entry->d_name, t->lo.name, strlen(t->lo.name));
-	if (dir)
-		closedir(dir);
-	return nr;
-}
-
-static long capacity(struct target *t)
-{
-	char path[64], text[32];
-
-	snprintf(path, sizeof(path), "/sys/block/%s/size", t->lo.name);
+	disk_path(path, v->t.lo.name, "size");
 	return read_text(path, text, sizeof(text)) ? -1 : atol(text);
 }
 
 /* How things are before the operation: with its file, or without. */
-static int prepare(struct target *t, const struct operation *op)
+static int prepare(struct victim *v, const struct operation *op)
 {
 	int ret = 0;
 
-	if (t->lo.fd < 0)
-		ret = loop_open(&t->lo, O_RDWR);
-	if (!ret && loop_is_bound(t->lo.fd))
-		ret = loop_detach(t->lo.fd);
+	if (v->t.lo.fd < 0)
+		ret = loop_open(&v->t.lo, O_RDWR);
+	if (!ret && loop_is_bound(v->t.lo.fd))
+		ret = loop_detach(v->t.lo.fd);
 	if (!ret && op->from_bound)
-		ret = loop_configure(t->lo.fd, t->image, t->flags);
+		ret = loop_configure(v->t.lo.fd, v->t.image, v->flags);
 	return ret;
 }
 
 /* All events so far */
-static int catch_up(struct target *t, size_t *from)
+static int catch_up(struct victim *v, size_t *from)
 {
-	*from = t->mark;
-	if (uevent_fence(t->nl, t->lo.name, &t->log))
+	*from = v->t.w.mark;
+	if (uevent_fence(v->t.w.nl, v->t.lo.name, &v->t.w.log))
 		return -EIO;
-	t->mark = t->log.nr;
+	v->t.w.mark = v->t.w.log.nr;
 	return 0;
 }
 
-static void check_unchanged(struct __test_metadata *_metadata, struct target *t,
-			    const struct operation *op, __u64 old, size_t from)
+static void check_failure(struct __test_metadata *_metadata, struct victim *v,
+			  const struct operation *op, __u64 old, size_t from)
 {
 	__u64 now = 0;
 	size_t i;
 
-	EXPECT_EQ(0, diskseq_sysfs(t->lo.name, &now));
+	EXPECT_EQ(0, diskseq_sysfs(v->t.lo.name, &now));
 	EXPECT_EQ(old, now);
-	EXPECT_EQ(0, diskseq_ioctl(t->lo.fd, &now));
+	EXPECT_EQ(0, diskseq_ioctl(v->t.lo.fd, &now));
 	EXPECT_EQ(old, now);
-	for (i = from; i < t->mark; i++)
-		EXPECT_FALSE(uevent_is_own(&t->log.ev[i], t->lo.name));
-	EXPECT_EQ(op->from_bound, loop_is_bound(t->lo.fd));
-	EXPECT_EQ(op->from_bound ? IMAGE_SIZE >> 9 : 0, capacity(t));
+	for (i = from; i < v->t.w.mark; i++)
+		EXPECT_FALSE(uevent_is_own(&v->t.w.log.ev[i], v->t.lo.name));
+	EXPECT_EQ(op->from_bound, loop_is_bound(v->t.lo.fd));
+	EXPECT_EQ(op->from_bound ? IMAGE_SIZE >> 9 : 0, capacity(v));
 	if (!op->from_bound)
-		EXPECT_EQ(0, count_partitions(t));
+		EXPECT_EQ(0, count_partitions(v->t.lo.name, 0));
 }
 
-static void check_changed(struct __test_metadata *_metadata, struct target *t,
+static void check_success(struct __test_metadata *_metadata, struct victim *v,
 			  const struct operation *op, __u64 old, size_t from,
 			  unsigned int lost)
 {
@@ -372,16 +335,16 @@ static void check_changed(struct __test_metadata *_metadata, struct target *t,
 	__u64 by_sysfs = 0, by_ioctl = 0, highest = old, last = 0;
 	size_t i;
 
-	EXPECT_EQ(0, diskseq_sysfs(t->lo.name, &by_sysfs));
-	if (t->lo.fd < 0)
-		ASSERT_EQ(0, loop_open(&t->lo, O_RDWR));
-	EXPECT_EQ(0, diskseq_ioctl(t->lo.fd, &by_ioctl));
+	EXPECT_EQ(0, diskseq_sysfs(v->t.lo.name, &by_sysfs));
+	if (v->t.lo.fd < 0)
+		ASSERT_EQ(0, loop_open(&v->t.lo, O_RDWR));
+	EXPECT_EQ(0, diskseq_ioctl(v->t.lo.fd, &by_ioctl));
 	EXPECT_GT(by_sysfs, old);
 	EXPECT_EQ(by_sysfs, by_ioctl);
-	for (i = from; i < t->mark; i++) {
-		const struct uevent *ev = &t->log.ev[i];
+	for (i = from; i < v->t.w.mark; i++) {
+		const struct uevent *ev = &v->t.w.log.ev[i];
 
-		if (!uevent_is_own(ev, t->lo.name))
+		if (!uevent_is_own(ev, v->t.lo.name))
 			continue;
 		EXPECT_LE(highest, ev->diskseq);
 		highest = ev->diskseq;
@@ -399,42 +362,41 @@ static void check_changed(struct __test_metadata *_metadata, struct target *t,
 	EXPECT_LE(1, media + lost);
 	EXPECT_LE(1, plain + lost);
 	EXPECT_EQ(by_sysfs, last);
-	EXPECT_EQ(op->to_bound, loop_is_bound(t->lo.fd));
-	EXPECT_EQ(op->to_bound ? IMAGE_SIZE >> 9 : 0, capacity(t));
+	EXPECT_EQ(op->to_bound, loop_is_bound(v->t.lo.fd));
+	EXPECT_EQ(op->to_bound ? IMAGE_SIZE >> 9 : 0, capacity(v));
 	if (!op->to_bound)
-		EXPECT_EQ(0, count_partitions(t));
+		EXPECT_EQ(0, count_partitions(v->t.lo.name, 0));
 }
 
 TEST_F_TIMEOUT(faults, make_it_fail_or_succeed_as_a_whole, 300)
 {
 	const struct operation *op = variant->op;
-	struct target *t = &self->t;
+	struct victim *v = &self->v;
 	unsigned int nth, faults = 0, failures = 0;
 	bool happened = true;
 	size_t from;
 	__u64 old;
 	int ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (nth = 1; happened && nth < MOST; nth++) {
-		ASSERT_EQ(0, prepare(t, op));
-		ASSERT_EQ(0, catch_up(t, &from));
-		ASSERT_EQ(0, diskseq_sysfs(t->lo.name, &old));
+		ASSERT_EQ(0, prepare(v, op));
+		ASSERT_EQ(0, catch_up(v, &from));
+		ASSERT_EQ(0, diskseq_sysfs(v->t.lo.name, &old));
 
-		ASSERT_EQ(0, fault_arm(t->fail, nth));
-		ret = op->run(t);
-		happened = fault_disarm(t->fail);
+		ASSERT_EQ(0, fault_arm(v->fail, nth));
+		ret = op->run(v);
+		happened = fault_disarm(v->fail);
 		faults += happened;
 
-		ASSERT_EQ(0, catch_up(t, &from));
+		ASSERT_EQ(0, catch_up(v, &from));
 		if (op->reads && !ret)
 			EXPECT_EQ(old, number_read);
 		if (ret || op->reads)
-			check_unchanged(_metadata, t, op, old, from);
+			check_failure(_metadata, v, op, old, from);
 		else
-			check_changed(_metadata, t, op, old, from, happened);
+			check_success(_metadata, v, op, old, from, happened);
 		if (!ret)
 			continue;
 		failures++;
@@ -442,14 +404,14 @@ TEST_F_TIMEOUT(faults, make_it_fail_or_succeed_as_a_whole, 300)
 			TH_LOG("fails of its own: %s", strerror(-ret));
 		}
 		/* and works if asked again */
-		EXPECT_EQ(0, op->run(t));
+		EXPECT_EQ(0, op->run(v));
 	}
 	TH_LOG("%u faults, %u failures", faults, failures);
 	EXPECT_FALSE(happened);
 	EXPECT_LT(0, faults);
 }
 
-/* Has a fault since the last call been within @function? Its trace tells. */
+/* Has a fault since the last call been within @function? See its trace. */
 static bool was_within(int kmsg, const char *function)
 {
 	char record[8192];
@@ -499,8 +461,7 @@ TEST_F_TIMEOUT(adding, that_fails_draws_nothing, 300)
 	char path[64];
 	bool happened, numbered = false;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	fail = open(FAIL_NTH, O_RDWR | O_CLOEXEC);
 	ASSERT_LE(0, fail);
@@ -511,9 +472,10 @@ TEST_F_TIMEOUT(adding, that_fails_draws_nothing, 300)
 	lseek(kmsg, 0, SEEK_END);
 	ASSERT_EQ(0, setting_change(DEBUGFS "failslab/verbose", "2"));
 	ASSERT_EQ(0, setting_change(DEBUGFS "fail_page_alloc/verbose", "2"));
-	nl = open_lossy();
+	nl = uevent_open();
 	ASSERT_LE(0, nl);
-	/* a number that nobody has */
+	allow_losses(nl);
+	/* a number that no device has */
 	ASSERT_EQ(0, loop_create(&after));
 	nr = after.nr;
 	ASSERT_EQ(0, loop_destroy(&after));
@@ -536,7 +498,7 @@ TEST_F_TIMEOUT(adding, that_fails_draws_nothing, 300)
 			/* and works if asked again */
 			EXPECT_EQ(nr, loop_add_nr(nr));
 		} else {
-			shared->loops[nr - LOOP_FIRST] = true;
+			loop_mark(nr, true);
 		}
 		snprintf(after.name, sizeof(after.name), "loop%d", nr);
 		EXPECT_EQ(0, diskseq_sysfs(after.name, &new));

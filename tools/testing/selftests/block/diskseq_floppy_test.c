@@ -3,12 +3,13 @@
  * A floppy drive, in QEMU: the number changes with the disk, on each node of
  * the drive, and without uevents. They would make a listener open the drive,
  * which starts its motor to look for a change.
+ *
+ * Needs the monitor of QEMU, see diskseq_qmp.h, and skips on other machines.
  */
 #define _GNU_SOURCE
-#include <limits.h>
 #include <linux/major.h>
 
-#include "../kselftest_harness.h"
+#include "diskseq.h"
 #include "diskseq_drive.h"
 #include "diskseq_qmp.h"
 
@@ -52,7 +53,7 @@ static int open_node(int minor)
 	return fd;
 }
 
-/* What is in the drive for who opens it now, and under what number? */
+/* What does a program find in the drive that opens it now, and under what number? */
 static int read_node(int minor, __u64 *seq)
 {
 	__u64 after;
@@ -105,12 +106,10 @@ FIXTURE_TEARDOWN(floppy)
 {
 	struct watch *d = &self->d;
 
-	if (d->nl >= 0) {
+	if (d->nl >= 0)
 		EXPECT_EQ(0, media_none(&self->qmp));
-		close(d->nl);
-	}
 	qmp_close(&self->qmp);
-	free(d->log.ev);
+	watch_close(d);
 }
 
 TEST_F(floppy, number_changes_with_the_disk_and_without_events)
@@ -121,8 +120,7 @@ TEST_F(floppy, number_changes_with_the_disk_and_without_events)
 	size_t first, n;
 	int i, j;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (n = 0; n < 2; n++)
 		ASSERT_EQ('a', read_node(minors[n], &last[n]));

@@ -7,203 +7,17 @@
  * taken in an order that lockdep has no objection to.
  */
 #define _GNU_SOURCE
-#include <endian.h>
 #include <pthread.h>
 #include <linux/mount.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_medium.h"
+#include "diskseq_watch.h"
 
-#define MB		(1024 * 1024)
-#define IMAGE_SIZE	(32 * MB)
-#define OUTER_SIZE	(96 * MB)	/* has room for a file of IMAGE_SIZE */
-#define JOURNAL_SIZE	(8 * MB)
 #define PART_START	(1 * MB)
-#define PAYLOAD		(256 * 1024)
 #define MOST_ROUNDS	100
 
-struct fstype {
-	const char *name;
-	const char *mkfs[8];
-	bool external_journal;
-};
-
-static const struct fstype ext4 = {
-	.name = "ext4",
-	.mkfs = { "mkfs.ext4", "-q", "-F", "-b", "4096" },
-};
-
-static const struct fstype ext4_external_journal = {
-	.name = "ext4",
-	.mkfs = { "mkfs.ext4", "-q", "-F", "-b", "4096" },
-	.external_journal = true,
-};
-
-static const struct fstype btrfs = {
-	.name = "btrfs",
-	.mkfs = { "mkfs.btrfs", "-q", "-f", "-M" },
-};
-
-static const struct fstype xfs = {
-	.name = "xfs",
-	.mkfs = { "mkfs.xfs", "-q", "-f" },
-};
-
-/* Returns the program's exit status, or 127. */
-static int run(const char *const argv[])
-{
-	int status, null;
-	pid_t pid;
-
-	pid = fork();
-	if (!pid) {
-		null = open("/dev/null", O_RDWR);
-		dup2(null, 0);
-		dup2(null, 1);
-		dup2(null, 2);
-		/* the size is one that mkfs.xfs would refuse to all but testers */
-		setenv("TEST_DIR", "/", 1);
-		setenv("TEST_DEV", "/", 1);
-		setenv("QA_CHECK_FS", "1", 1);
-		execvp(argv[0], (char *const *)argv);
-		_exit(127);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || !WIFEXITED(status))
-		return 127;
-	return WEXITSTATUS(status);
-}
-
-static int mkfs(const struct fstype *type, const char *option,
-		const char *value, const char *path)
-{
-	const char *argv[12];
-	int n;
-
-	for (n = 0; type->mkfs[n]; n++)
-		argv[n] = type->mkfs[n];
-	if (option) {
-		argv[n++] = option;
-		argv[n++] = value;
-	}
-	argv[n++] = path;
-	argv[n] = NULL;
-	return run(argv) ? -EIO : 0;
-}
-
-static int do_mount(const char *source, const char *dir, const char *type,
-		    unsigned long flags, const char *options)
-{
-	return syscall(__NR_mount, source, dir, type, flags, options) ? -errno : 0;
-}
-
-/* Somebody may look into it for a moment. */
-static int do_umount(const char *dir)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-
-	while (syscall(__NR_umount2, dir, 0)) {
-		if (errno != EBUSY || now_ms() > deadline)
-			return -errno;
-		nap();
-	}
-	return 0;
-}
-
-static bool have_filesystem(const char *name)
-{
-	char line[64], *type;
-	bool found = false;
-	FILE *f;
-
-	load_module(name, NULL);
-	f = fopen("/proc/filesystems", "re");
-	while (f && !found && fgets(line, sizeof(line), f)) {
-		type = strrchr(line, '\t');
-		found = type && !strncmp(type + 1, name, strlen(name)) &&
-			type[1 + strlen(name)] == '\n';
-	}
-	if (f)
-		fclose(f);
-	return found;
-}
-
-static int make_file(const char *path, off_t size)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, size)) {
-		int err = errno;
-
-		close(fd);
-		return -err;
-	}
-	return fd;
-}
-
-/* What is zero stays a hole. */
-static int copy_image(int from, int to, off_t size, off_t shift)
-{
-	static const char zeroes[64 * 1024];
-	char buf[sizeof(zeroes)];
-	off_t at;
-
-	for (at = 0; at < size; at += sizeof(buf)) {
-		if (pread(from, buf, sizeof(buf), at) != sizeof(buf))
-			return -EIO;
-		if (!memcmp(buf, zeroes, sizeof(buf)))
-			continue;
-		if (pwrite(to, buf, sizeof(buf), at + shift) != sizeof(buf))
-			return -EIO;
-	}
-	return 0;
-}
-
-static int write_payload(const char *dir)
-{
-	char path[128], *buf;
-	int i, fd, ret = 0;
-
-	snprintf(path, sizeof(path), "%s/payload", dir);
-	buf = malloc(PAYLOAD);
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (!buf || fd < 0) {
-		ret = -EIO;
-	} else {
-		for (i = 0; i < PAYLOAD; i++)
-			buf[i] = i % 251;
-		if (write(fd, buf, PAYLOAD) != PAYLOAD || fsync(fd))
-			ret = -EIO;
-	}
-	if (fd >= 0)
-		close(fd);
-	free(buf);
-	return ret;
-}
-
-static int check_payload(const char *dir)
-{
-	char path[128], *buf;
-	int i, fd, ret = 0;
-
-	snprintf(path, sizeof(path), "%s/payload", dir);
-	buf = malloc(PAYLOAD);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		ret = -errno;
-	else if (!buf || read(fd, buf, PAYLOAD) != PAYLOAD)
-		ret = -EIO;
-	for (i = 0; !ret && i < PAYLOAD; i++)
-		if (buf[i] != (char)(i % 251))
-			ret = -EILSEQ;
-	if (fd >= 0)
-		close(fd);
-	free(buf);
-	return ret;
-}
-
-/* How often does the kernel's log say so from where @kmsg stands? */
+/* How often is the text in the kernel's log, from where @kmsg stands? */
 static int count_in_log(int kmsg, const char *text)
 {
 	char record[8192];
@@ -221,185 +35,6 @@ static int count_in_log(int kmsg, const char *text)
 	return nr;
 }
 
-/* A filesystem on a loop device */
-struct medium {
-	const struct fstype *type;
-	struct loop lo;
-	struct loop journal;	/* the external one */
-	char path[64];		/* of its image */
-	char journal_path[64];
-	char dir[48];		/* where it is mounted */
-	char options[64];
-	int image;
-	int journal_image;
-	bool mounted;
-};
-
-/*
- * Where images lie and are mounted: a filesystem of its own, whose umount takes
- * along what a failed test has left behind.
- */
-static char base[32];
-
-static int make_base(void)
-{
-	if (mkdir(base, 0700))
-		return errno == EEXIST ? 0 : -errno;
-	return do_mount("diskseq", base, "tmpfs", 0, NULL);
-}
-
-static void remove_base(void)
-{
-	syscall(__NR_umount2, base, 2 /* MNT_DETACH */);
-	rmdir(base);
-}
-
-static __attribute__((constructor)) void base_init(void)
-{
-	snprintf(base, sizeof(base), "/tmp/diskseq-fs-%d", getpid());
-	atexit(remove_base);
-}
-
-static void medium_init(struct medium *m, const struct fstype *type, int nr)
-{
-	memset(m, 0, sizeof(*m));
-	m->type = type;
-	m->lo.nr = -1;
-	m->lo.fd = -1;
-	m->journal.nr = -1;
-	m->journal.fd = -1;
-	m->image = -1;
-	m->journal_image = -1;
-	/* no name that an earlier test had, which may have left something */
-	nr += 2 * getpid();
-	snprintf(m->path, sizeof(m->path), "%s/image%d", base, nr);
-	snprintf(m->journal_path, sizeof(m->journal_path), "%s/journal%d", base, nr);
-	snprintf(m->dir, sizeof(m->dir), "%s/mnt%d", base, nr);
-}
-
-/* The journal's device is written into the filesystem: it has to be there. */
-static int make_external_journal(struct medium *m)
-{
-	char device[64];
-	int ret;
-
-	m->journal_image = make_file(m->journal_path, JOURNAL_SIZE);
-	if (m->journal_image < 0)
-		return m->journal_image;
-	ret = mkfs(m->type, "-O", "journal_dev", m->journal_path);
-	if (!ret)
-		ret = loop_create(&m->journal);
-	if (!ret)
-		ret = loop_configure(m->journal.fd, m->journal_image, 0);
-	if (ret)
-		return ret;
-	snprintf(device, sizeof(device), "device=/dev/%s", m->journal.name);
-	ret = mkfs(m->type, "-J", device, m->path);
-	snprintf(m->options, sizeof(m->options), "journal_path=/dev/%s",
-		 m->journal.name);
-	return loop_detach(m->journal.fd) ? -EIO : ret;
-}
-
-/* Make the image, in which there is nothing yet, and the loop devices. */
-static int medium_create(struct medium *m, off_t size)
-{
-	int ret;
-
-	if (mkdir(m->dir, 0700))
-		return -errno;
-	m->image = make_file(m->path, size);
-	if (m->image < 0)
-		return m->image;
-	ret = m->type->external_journal ? make_external_journal(m) :
-	      mkfs(m->type, NULL, NULL, m->path);
-	if (ret)
-		return ret;
-	return loop_create(&m->lo);
-}
-
-/* Attach it, with its journal; the first may be busy. */
-static int medium_attach(struct medium *m, unsigned int flags)
-{
-	int ret;
-
-	if (m->lo.fd < 0) {
-		ret = loop_open(&m->lo, O_RDWR);
-		if (ret)
-			return ret;
-	}
-	ret = loop_configure(m->lo.fd, m->image, flags);
-	if (ret || m->journal.nr < 0)
-		return ret;
-	if (m->journal.fd < 0) {
-		ret = loop_open(&m->journal, O_RDWR);
-		if (ret)
-			return ret;
-	}
-	return loop_configure(m->journal.fd, m->journal_image, flags);
-}
-
-/* Mount it, or a partition of it; from then on that alone holds it open. */
-static int medium_mount(struct medium *m, const char *partition,
-			unsigned long flags)
-{
-	char path[64];
-	int ret;
-
-	snprintf(path, sizeof(path), "/dev/%s%s", m->lo.name, partition);
-	ret = do_mount(path, m->dir, m->type->name, flags, m->options);
-	if (ret)
-		return ret;
-	m->mounted = true;
-	loop_close(&m->lo);
-	loop_close(&m->journal);
-	return 0;
-}
-
-static int medium_umount(struct medium *m)
-{
-	int ret = do_umount(m->dir);
-
-	if (!ret)
-		m->mounted = false;
-	return ret;
-}
-
-/* Write something into the filesystem, and leave it clean. */
-static int medium_fill(struct medium *m)
-{
-	int ret;
-
-	ret = medium_attach(m, LO_FLAGS_AUTOCLEAR);
-	if (ret)
-		return ret;
-	ret = medium_mount(m, "", 0);
-	if (ret)
-		return ret;
-	ret = write_payload(m->dir);
-	return medium_umount(m) ? -EBUSY : ret;
-}
-
-static int medium_destroy(struct medium *m)
-{
-	int ret = 0;
-
-	if (m->mounted)
-		ret = medium_umount(m);
-	if (m->lo.nr >= 0 && (m->lo.fd >= 0 || !loop_open(&m->lo, O_RDONLY)))
-		ret |= loop_destroy(&m->lo);
-	if (m->journal.nr >= 0 &&
-	    (m->journal.fd >= 0 || !loop_open(&m->journal, O_RDONLY)))
-		ret |= loop_destroy(&m->journal);
-	if (m->image >= 0)
-		close(m->image);
-	if (m->journal_image >= 0)
-		close(m->journal_image);
-	unlink(m->path);
-	unlink(m->journal_path);
-	rmdir(m->dir);
-	return ret;
-}
-
 static __u64 number_of(const struct loop *lo)
 {
 	__u64 seq = 0;
@@ -411,8 +46,7 @@ FIXTURE(fs)
 {
 	const char *reason;
 	struct medium m;
-	struct uevent_log log;
-	int nl;
+	struct watch w;
 	int kmsg;
 };
 
@@ -460,15 +94,13 @@ static const char *fs_unusable(const struct fstype *type)
 FIXTURE_SETUP(fs)
 {
 	medium_init(&self->m, variant->type, 0);
-	memset(&self->log, 0, sizeof(self->log));
-	self->nl = -1;
+	self->w.nl = -1;
 	self->kmsg = -1;
 	self->reason = fs_unusable(variant->type);
 	if (self->reason)
 		return;
 	ASSERT_EQ(0, make_base());
-	self->nl = uevent_open();
-	ASSERT_LE(0, self->nl);
+	ASSERT_EQ(0, watch_open(&self->w, NULL));
 	self->kmsg = open("/dev/kmsg", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ASSERT_LE(0, self->kmsg);
 	lseek(self->kmsg, 0, SEEK_END);
@@ -477,46 +109,36 @@ FIXTURE_SETUP(fs)
 FIXTURE_TEARDOWN(fs)
 {
 	EXPECT_EQ(0, medium_destroy(&self->m));
-	if (self->nl >= 0)
-		close(self->nl);
+	watch_close(&self->w);
 	if (self->kmsg >= 0)
 		close(self->kmsg);
-	free(self->log.ev);
 }
 
 /*
- * The disk, which had the number @old, has been detached: one new number, told
- * by two events. With udev about, the last close may be its own.
+ * The disk, which had the number @old, has been detached. One log has the events of
+ * all disks: those up to the last with the old number do not count. Where udev runs,
+ * the last close may be its own.
  */
-static void check_detached(struct __test_metadata *_metadata, int nl,
-			   struct uevent_log *log, const struct loop *lo,
-			   __u64 old)
+static void check_detached(struct __test_metadata *_metadata, struct watch *w,
+			   const struct loop *lo, __u64 old)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
-	unsigned int media = 0, plain = 0;
-	__u64 now, last = 0;
 	size_t i;
 
 	while (udev_is_running() && number_of(lo) == old && now_ms() < deadline)
 		nap();
-	now = number_of(lo);
-	EXPECT_GT(now, old);
-	ASSERT_EQ(0, uevent_fence(nl, lo->name, log));
-	for (i = 0; i < log->nr; i++) {
-		const struct uevent *ev = &log->ev[i];
-
-		if (!uevent_is_own(ev, lo->name) || ev->partition ||
-		    ev->diskseq <= old)
-			continue;
-		last = ev->diskseq;
-		if (ev->media_change)
-			media++;
-		else if (media && uevent_is_plain_change(ev))
-			plain++;
-	}
-	EXPECT_EQ(1, media);
-	EXPECT_LE(1, plain);
-	EXPECT_EQ(now, last);
+	/* the fence would hide what comes too late */
+	EXPECT_LT(old, number_of(lo));
+	ASSERT_EQ(0, uevent_fence(w->nl, lo->name, &w->log));
+	snprintf(w->name, sizeof(w->name), "%s", lo->name);
+	w->mark = 0;
+	w->known = 0;
+	w->highest = 0;
+	for (i = 0; i < w->log.nr; i++)
+		if (uevent_is_own(&w->log.ev[i], w->name) &&
+		    w->log.ev[i].diskseq <= old)
+			w->mark = i + 1;
+	check_change(_metadata, w, old, 1, ANY_PARTITIONS);
 }
 
 TEST_F(fs, umount_detaches_with_a_new_number)
@@ -524,8 +146,7 @@ TEST_F(fs, umount_detaches_with_a_new_number)
 	struct medium *m = &self->m;
 	__u64 disk, journal = 0;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(m, IMAGE_SIZE));
 	ASSERT_EQ(0, medium_attach(m, LO_FLAGS_AUTOCLEAR));
@@ -539,9 +160,9 @@ TEST_F(fs, umount_detaches_with_a_new_number)
 	EXPECT_EQ(disk, number_of(&m->lo));
 
 	ASSERT_EQ(0, medium_umount(m));
-	check_detached(_metadata, self->nl, &self->log, &m->lo, disk);
+	check_detached(_metadata, &self->w, &m->lo, disk);
 	if (m->journal.nr >= 0)
-		check_detached(_metadata, self->nl, &self->log, &m->journal, journal);
+		check_detached(_metadata, &self->w, &m->journal, journal);
 
 	/* nor was anything lost */
 	ASSERT_EQ(0, medium_attach(m, LO_FLAGS_AUTOCLEAR));
@@ -562,8 +183,7 @@ TEST_F(fs, stays_readable_when_the_file_changes_under_it)
 	char path[128];
 	__u64 old;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(m, IMAGE_SIZE));
 	ASSERT_EQ(0, medium_fill(m));
@@ -591,7 +211,7 @@ TEST_F(fs, stays_readable_when_the_file_changes_under_it)
 	ASSERT_EQ(0, medium_umount(m));
 	EXPECT_EQ(old, number_of(&m->lo));
 	loop_close(&m->lo);
-	check_detached(_metadata, self->nl, &self->log, &m->lo, old);
+	check_detached(_metadata, &self->w, &m->lo, old);
 	close(copy);
 }
 
@@ -601,10 +221,8 @@ TEST_F(fs, keeps_the_offset_of_the_disk_that_it_is_on)
 	struct medium *m = &self->m;
 	struct loop_info64 info;
 	__u64 seq;
-	size_t i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(m, IMAGE_SIZE));
 	ASSERT_EQ(0, medium_fill(m));
@@ -612,33 +230,16 @@ TEST_F(fs, keeps_the_offset_of_the_disk_that_it_is_on)
 	ASSERT_EQ(0, medium_mount(m, "", MS_RDONLY));
 	ASSERT_EQ(0, loop_open(&m->lo, O_RDWR));
 	seq = number_of(&m->lo);
-	ASSERT_EQ(0, uevent_fence(self->nl, m->lo.name, &self->log));
-	self->log.nr = 0;
+	snprintf(self->w.name, sizeof(self->w.name), "%s", m->lo.name);
+	ASSERT_EQ(0, watch_settle(&self->w));
 
 	ASSERT_EQ(0, loop_status(m->lo.fd, &info));
 	info.lo_offset = MB;
 	EXPECT_EQ(-1, ioctl(m->lo.fd, LOOP_SET_STATUS64, &info));
 	EXPECT_EQ(EBUSY, errno);
-	EXPECT_EQ(seq, number_of(&m->lo));
-	ASSERT_EQ(0, uevent_fence(self->nl, m->lo.name, &self->log));
-	for (i = 0; i < self->log.nr; i++)
-		EXPECT_FALSE(uevent_is_own(&self->log.ev[i], m->lo.name));
+	check_nothing(_metadata, &self->w, seq, false);
 	forget_cached();
 	EXPECT_EQ(0, check_payload(m->dir));
-}
-
-/* Wait for a process, but not for one that the kernel does not let go of. */
-static int wait_for_exit(pid_t pid, int timeout_ms)
-{
-	long long deadline = now_ms() + timeout_ms;
-	int status;
-
-	while (waitpid(pid, &status, WNOHANG) != pid) {
-		if (now_ms() > deadline)
-			return -ETIMEDOUT;
-		nap();
-	}
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
 }
 
 static int freeze(const char *dir, bool freeze)
@@ -667,8 +268,7 @@ TEST_F(fs, that_is_frozen_does_not_hold_up_a_detach_that_is_put_off)
 	struct loop lo;
 	pid_t pid;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(m, OUTER_SIZE));
 	ASSERT_EQ(0, medium_attach(m, LO_FLAGS_AUTOCLEAR));
@@ -713,18 +313,14 @@ TEST_F(fs, that_is_frozen_does_not_hold_up_a_detach_that_is_put_off)
 /* The same from a partition, which is in use and therefore stays */
 TEST_F(fs, stays_readable_on_a_partition_when_the_file_changes_under_it)
 {
-	const __u32 entry[4] = {
-		[1] = htole32(0x83),
-		[2] = htole32(PART_START >> 9),
-		[3] = htole32(IMAGE_SIZE >> 9),
-	};
+	const struct mbr_entry entry =
+		MBR_ENTRY(TYPE_LINUX, PART_START / SECTOR, IMAGE_SIZE / SECTOR);
 	struct medium *m = &self->m;
 	int i, whole, images[2], rounds = test_rounds(MOST_ROUNDS);
 	char path[128];
 	__u64 old;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(m, IMAGE_SIZE));
 	ASSERT_EQ(0, medium_fill(m));
@@ -734,8 +330,7 @@ TEST_F(fs, stays_readable_on_a_partition_when_the_file_changes_under_it)
 		images[i] = make_file(path, PART_START + IMAGE_SIZE);
 		ASSERT_LE(0, images[i]);
 		unlink(path);
-		ASSERT_EQ(sizeof(entry), pwrite(images[i], entry, sizeof(entry), 446));
-		ASSERT_EQ(2, pwrite(images[i], "\x55\xaa", 2, 510));
+		ASSERT_EQ(0, mbr_write(images[i], 0, &entry, 1));
 		ASSERT_EQ(0, copy_image(whole, images[i], IMAGE_SIZE, PART_START));
 	}
 
@@ -757,7 +352,7 @@ TEST_F(fs, stays_readable_on_a_partition_when_the_file_changes_under_it)
 	loop_close(&m->lo);
 	EXPECT_EQ(old, number_of(&m->lo));
 	ASSERT_EQ(0, medium_umount(m));
-	check_detached(_metadata, self->nl, &self->log, &m->lo, old);
+	check_detached(_metadata, &self->w, &m->lo, old);
 	close(images[1]);
 	m->image = images[0];
 	close(whole);
@@ -769,8 +364,7 @@ TEST_F(fs, on_a_file_on_a_loop_device_detaches_before_that)
 	struct medium *outer = &self->m, inner;
 	__u64 old;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(outer, OUTER_SIZE));
 	ASSERT_EQ(0, medium_attach(outer, LO_FLAGS_AUTOCLEAR));
@@ -787,13 +381,13 @@ TEST_F(fs, on_a_file_on_a_loop_device_detaches_before_that)
 	close(inner.image);
 	inner.image = -1;
 	EXPECT_EQ(0, medium_umount(&inner));
-	check_detached(_metadata, self->nl, &self->log, &inner.lo, old);
+	check_detached(_metadata, &self->w, &inner.lo, old);
 
 	/* the inner file is closed: nothing keeps the outer filesystem busy */
 	old = number_of(&outer->lo);
 	EXPECT_EQ(0, syscall(__NR_umount2, outer->dir, 0));
 	outer->mounted = false;
-	check_detached(_metadata, self->nl, &self->log, &outer->lo, old);
+	check_detached(_metadata, &self->w, &outer->lo, old);
 	EXPECT_EQ(0, medium_destroy(&inner));
 }
 
@@ -805,8 +399,7 @@ TEST_F(fs, on_a_loop_device_on_another_detaches_both)
 	__u64 upper_old, lower_old;
 	int whole;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(m, IMAGE_SIZE));
 	ASSERT_EQ(0, loop_create(&lower));
@@ -821,12 +414,12 @@ TEST_F(fs, on_a_loop_device_on_another_detaches_both)
 	upper_old = number_of(&m->lo);
 	lower_old = number_of(&lower);
 	EXPECT_EQ(0, medium_umount(m));
-	check_detached(_metadata, self->nl, &self->log, &m->lo, upper_old);
-	check_detached(_metadata, self->nl, &self->log, &lower, lower_old);
+	check_detached(_metadata, &self->w, &m->lo, upper_old);
+	check_detached(_metadata, &self->w, &lower, lower_old);
 	EXPECT_EQ(0, loop_remove(lower.nr));
 }
 
-/* Others who attach and detach the same device and another meanwhile */
+/* Other programs that attach and detach the same device and another meanwhile */
 struct rival {
 	pthread_t thread;
 	const char *name;
@@ -841,7 +434,7 @@ static void *attach_and_detach(void *arg)
 {
 	struct rival *r = arg;
 
-	while (!r->error && !__atomic_load_n(r->stop, __ATOMIC_ACQUIRE)) {
+	while (!r->error && !flag_is_set(r->stop)) {
 		int ret, fd = open_disk(r->name, O_RDWR);
 
 		if (fd < 0) {
@@ -857,7 +450,7 @@ static void *attach_and_detach(void *arg)
 			r->busy++;
 			ret = ioctl(fd, LOOP_CLR_FD, 0) ? -errno : 0;
 		}
-		/* who was faster has detached it */
+		/* the other was faster and has detached it */
 		if (ret && ret != -ENXIO)
 			r->error = ret;
 		close(fd);
@@ -878,8 +471,7 @@ TEST_F_TIMEOUT(fs, mounts_and_umounts_while_others_attach_and_detach, 300)
 	bool stop = false;
 	__u64 old;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, medium_create(m, IMAGE_SIZE));
 	ASSERT_EQ(0, medium_fill(m));
@@ -921,7 +513,7 @@ TEST_F_TIMEOUT(fs, mounts_and_umounts_while_others_attach_and_detach, 300)
 		failed = "umount";
 		ret = medium_umount(m);
 	}
-	__atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+	flag_set(&stop);
 	for (i = 0; i < 2; i++)
 		pthread_join(rivals[i].thread, NULL);
 	EXPECT_EQ(0, ret) {

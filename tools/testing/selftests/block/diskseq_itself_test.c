@@ -8,9 +8,9 @@
  * To be run last: where it hangs it holds a lock of all loop devices.
  */
 #define _GNU_SOURCE
-#include <linux/blkpg.h>
-
-#include "diskseq_watch.h"
+#include "diskseq.h"
+#include "diskseq_partition.h"
+#include "diskseq_target.h"
 
 #define IMAGE_SIZE	(1024 * 1024)
 #define ANSWER_MS	(PATIENCE_MS / 4)
@@ -20,9 +20,7 @@ enum file { OWN_PARTITION, OVER_DISK, OVER_PARTITION, PARTITION_OVER_DISK, TWICE
 FIXTURE(itself)
 {
 	const char *reason;
-	struct watch t;
-	struct loop lo;
-	int image;
+	struct target t;
 	struct loop over[2];
 	pid_t reader;
 	bool hangs;
@@ -73,35 +71,29 @@ FIXTURE_VARIANT_ADD(itself, attach_to_loop_on_partition)
 
 FIXTURE_SETUP(itself)
 {
+	struct target *t = &self->t;
 	int i;
 
-	memset(self, 0, sizeof(*self));
-	self->lo.nr = -1;
-	self->lo.fd = -1;
-	self->image = -1;
-	self->t.nl = -1;
+	self->hangs = false;
 	for (i = 0; i < 2; i++) {
 		self->over[i].nr = -1;
 		self->over[i].fd = -1;
 	}
-	self->reason = loop_unusable();
+	self->reason = target_init(t);
 	if (self->reason)
 		return;
-	self->t.nl = uevent_open();
-	ASSERT_LE(0, self->t.nl);
-	self->image = backing_file(IMAGE_SIZE, false);
-	ASSERT_LE(0, self->image);
-	ASSERT_EQ(0, loop_create(&self->lo));
-	strcpy(self->t.name, self->lo.name);
+	t->image = backing_file(IMAGE_SIZE, false);
+	ASSERT_LE(0, t->image);
+	ASSERT_EQ(0, target_create(t));
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, loop_create(&self->over[i]));
 }
 
-/* It is not touched again: who does hangs as well. */
+/* It is not touched again: a program that does hangs as well. */
 static void abandon(struct loop *lo)
 {
 	if (lo->nr >= 0)
-		shared->loops[lo->nr - LOOP_FIRST] = false;
+		loop_mark(lo->nr, false);
 	lo->nr = -1;
 }
 
@@ -112,61 +104,35 @@ FIXTURE_TEARDOWN(itself)
 	if (self->hangs) {
 		for (i = 0; i < 2; i++)
 			abandon(&self->over[i]);
-		abandon(&self->lo);
+		abandon(&self->t.lo);
 		/* it holds a lock of all of them */
-		shared->unusable = "a loop device hangs since an earlier case";
+		loop_devices->unusable = "a loop device hangs since an earlier case";
 	}
 	for (i = 1; i >= 0; i--)
 		if (self->over[i].nr >= 0)
 			EXPECT_EQ(0, loop_destroy(&self->over[i]));
-	if (self->lo.nr >= 0)
-		EXPECT_EQ(0, loop_destroy(&self->lo));
-	if (self->hangs)
-		return;
-	if (self->image >= 0)
-		close(self->image);
-	if (self->t.nl >= 0)
-		close(self->t.nl);
-	free(self->t.log.ev);
+	if (!self->hangs)
+		EXPECT_EQ(0, target_destroy(&self->t));
 }
 
 /* What the process returned; -ETIMEDOUT, and it is left behind. */
 static int wait_for_answer(pid_t pid)
 {
-	long long deadline = now_ms() + ANSWER_MS;
-	int status;
+	int ret = wait_for_exit(pid, ANSWER_MS);
 
-	while (waitpid(pid, &status, WNOHANG) != pid) {
-		if (now_ms() > deadline) {
-			kill(pid, SIGKILL);
-			return -ETIMEDOUT;
-		}
-		nap();
-	}
-	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+	if (ret == -ETIMEDOUT)
+		kill(pid, SIGKILL);
+	return ret;
 }
 
 static int add_whole_partition(int fd)
 {
-	struct blkpg_partition part = {
-		.length = IMAGE_SIZE,
-		.pno = 1,
-	};
-	struct blkpg_ioctl_arg arg = {
-		.op = BLKPG_ADD_PARTITION,
-		.datalen = sizeof(part),
-		.data = &part,
-	};
-
-	return ioctl(fd, BLKPG, &arg) ? -errno : 0;
+	return partition_ioctl(fd, BLKPG_ADD_PARTITION, 1, 0, IMAGE_SIZE);
 }
 
 static int open_first_partition(const char *disk)
 {
-	char dev[64];
-
-	snprintf(dev, sizeof(dev), "%s/%sp1", disk, disk);
-	return open_disk(dev, O_RDONLY);
+	return open_partition(disk, 1, O_RDONLY);
 }
 
 /* A descriptor of the file that the device is to be given */
@@ -219,17 +185,16 @@ static pid_t start_reader(int fd)
 
 TEST_F_TIMEOUT(itself, is_refused_as_its_file, 120)
 {
-	struct watch *t = &self->t;
-	struct loop *lo = &self->lo;
+	struct watch *t = &self->t.w;
+	struct loop *lo = &self->t.lo;
 	int ret, file, fd;
 	pid_t pid;
 	__u64 old;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	if (!variant->attach)
-		ASSERT_EQ(0, loop_configure(lo->fd, self->image,
+		ASSERT_EQ(0, loop_configure(lo->fd, self->t.image,
 					    LO_FLAGS_READ_ONLY));
 	if (variant->file != OVER_DISK && variant->file != PARTITION_OVER_DISK)
 		ASSERT_EQ(0, add_whole_partition(lo->fd));

@@ -1,21 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * An md array gets a new sequence number when it is started and when it is
- * stopped. It says so in uevents then, and draws none when it is opened. What is
- * read of it then is not what is cached of the array before.
+ * An md array gets a new sequence number when it is started and when it is stopped,
+ * both are reported by uevents, and an open assigns none. What is read of it then
+ * is not what is cached of the array before.
  */
 #define _GNU_SOURCE
 #include <linux/major.h>
 #include <linux/raid/md_p.h>
 #include <linux/raid/md_u.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq.h"
 #include "diskseq_opener.h"
+#include "diskseq_size.h"
+#include "diskseq_watch.h"
 
 #define IMAGE_SIZE	0x100000
 #define NR_MEMBERS	2
-#define MD_MINOR	213	/* nobody else is using it */
+#define MD_MINOR	213	/* not in use otherwise */
 #define MD_NAME		"md213"
 #define ROUNDS		40
 #define NR_PAGES	64
@@ -24,10 +25,9 @@
 FIXTURE(md)
 {
 	const char *reason;
-	struct uevent_log log;
+	struct watch w;
 	struct loop member[NR_MEMBERS];
 	int image[NR_MEMBERS];
-	int nl;
 	int fd;
 };
 
@@ -47,22 +47,23 @@ static int md_open(void)
 	return fd;
 }
 
-/* After a stop the members are taken out of sysfs by a work item. */
-static int wait_until_left(const struct loop *member)
+/*
+ * After a stop a work item takes the members out of sysfs. Until it has, they
+ * can't be members again, with these patches or without.
+ */
+static int md_add(int fd, const mdu_disk_info_t *disk)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
-	char path[80];
 
-	snprintf(path, sizeof(path), "/sys/block/" MD_NAME "/md/dev-%s", member->name);
-	while (!access(path, F_OK)) {
-		if (now_ms() > deadline)
-			return -ETIMEDOUT;
+	while (ioctl(fd, ADD_NEW_DISK, disk)) {
+		if (errno != EEXIST || now_ms() > deadline)
+			return -errno;
 		nap();
 	}
 	return 0;
 }
 
-/* RAID0 without a superblock: nothing is written, nobody assembles it. */
+/* RAID0 without a superblock: nothing is written, no program assembles it. */
 static int md_start(int fd, const struct loop *member)
 {
 	mdu_array_info_t array = {
@@ -87,13 +88,11 @@ static int md_start(int fd, const struct loop *member)
 
 		if (fstat(member[i].fd, &st))
 			return -errno;
-		ret = wait_until_left(&member[i]);
-		if (ret)
-			return ret;
 		disk.major = major(st.st_rdev);
 		disk.minor = minor(st.st_rdev);
-		if (ioctl(fd, ADD_NEW_DISK, &disk))
-			return -errno;
+		ret = md_add(fd, &disk);
+		if (ret)
+			return ret;
 	}
 	if (ioctl(fd, RUN_ARRAY, NULL))
 		return errno == EINVAL ? -ENODEV : -errno;	/* no raid0 */
@@ -101,9 +100,9 @@ static int md_start(int fd, const struct loop *member)
 }
 
 /*
- * udev has it open for a moment after each start. And 5.10.262, with these
- * patches or without, refuses the first stop by a descriptor that has stopped
- * another array before.
+ * udev has it open for a moment after each start. And a stop leaves MD_CLOSING set
+ * in 5.10.262, with these patches or without: of the array that is started next
+ * through the same descriptor the first stop fails, and clears it.
  */
 static int md_stop(int fd)
 {
@@ -138,7 +137,7 @@ FIXTURE_SETUP(md)
 	int i;
 
 	memset(self, 0, sizeof(*self));
-	self->nl = -1;
+	self->w.nl = -1;
 	self->fd = -1;
 	for (i = 0; i < NR_MEMBERS; i++) {
 		self->image[i] = -1;
@@ -156,16 +155,17 @@ FIXTURE_SETUP(md)
 	}
 	ASSERT_EQ(0, leftover_expect(MD_NAME, md_remove));
 	ASSERT_EQ(0, diskseq_ioctl(self->fd, &seq));
-	self->nl = uevent_open();
-	ASSERT_LE(0, self->nl);
+	ASSERT_EQ(0, watch_open(&self->w, MD_NAME));
 	for (i = 0; i < NR_MEMBERS; i++) {
 		self->image[i] = backing_file(IMAGE_SIZE, false);
 		ASSERT_LE(0, self->image[i]);
 		ASSERT_EQ(0, loop_create(&self->member[i]));
 		ASSERT_EQ(0, loop_configure(self->member[i].fd, self->image[i], 0));
 	}
-	ASSERT_EQ(0, uevent_fence(self->nl, self->member[0].name, &self->log));
-	self->log.nr = 0;
+	/* once it is stopped, the array may be gone, and not to be opened */
+	self->w.fence = self->member[0].name;
+	self->w.held = self->fd;
+	ASSERT_EQ(0, watch_settle(&self->w));
 }
 
 FIXTURE_TEARDOWN(md)
@@ -183,43 +183,7 @@ FIXTURE_TEARDOWN(md)
 		if (self->image[i] >= 0)
 			close(self->image[i]);
 	}
-	if (self->nl >= 0)
-		close(self->nl);
-	free(self->log.ev);
-}
-
-/*
- * The array has been given another number than @old since the last call, and
- * has announced it in both ways. The fence is on one of the members, for the
- * array may be gone.
- */
-static __u64 check_announced(struct __test_metadata *_metadata,
-			     int fd, int nl, const struct loop *member,
-			     struct uevent_log *log, __u64 old)
-{
-	unsigned int media = 0, plain = 0;
-	__u64 seq = 0, last = 0;
-	size_t i;
-
-	EXPECT_EQ(0, diskseq_ioctl(fd, &seq));
-	EXPECT_LT(old, seq);
-	EXPECT_EQ(0, uevent_fence(nl, member->name, log));
-	for (i = 0; i < log->nr; i++) {
-		const struct uevent *ev = &log->ev[i];
-
-		if (!uevent_is_own(ev, MD_NAME) || ev->partition)
-			continue;
-		last = ev->diskseq;
-		if (ev->media_change)
-			media++;
-		else if (uevent_is_plain_change(ev) && ev->diskseq == seq)
-			plain++;
-	}
-	log->nr = 0;
-	EXPECT_EQ(1, media);
-	EXPECT_LT(0, plain);
-	EXPECT_EQ(seq, last);
-	return seq;
+	watch_close(&self->w);
 }
 
 TEST_F(md, start_and_stop_are_announced_and_opens_draw_nothing)
@@ -227,16 +191,14 @@ TEST_F(md, start_and_stop_are_announced_and_opens_draw_nothing)
 	__u64 old, seq, again;
 	int i, fd, ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->fd, &old));
 	ret = md_start(self->fd, self->member);
 	if (ret == -ENODEV)
 		SKIP(return, "needs raid0");
 	ASSERT_EQ(0, ret);
-	seq = check_announced(_metadata, self->fd, self->nl, &self->member[0],
-			      &self->log, old);
+	seq = check_change(_metadata, &self->w, old, 1, NO_PARTITIONS);
 
 	for (i = 0; i < 3; i++) {
 		fd = open_disk(MD_NAME, O_RDONLY);
@@ -249,8 +211,7 @@ TEST_F(md, start_and_stop_are_announced_and_opens_draw_nothing)
 	EXPECT_EQ(seq, again);
 
 	ASSERT_EQ(0, md_stop(self->fd));
-	check_announced(_metadata, self->fd, self->nl, &self->member[0],
-			&self->log, seq);
+	check_change(_metadata, &self->w, seq, 1, NO_PARTITIONS);
 }
 
 static int label_members(const int *image, char label)
@@ -271,14 +232,13 @@ static char label(int fd)
 	return pread(fd, &label, 1, 0) == 1 ? label : 0;
 }
 
-/* By whoever has kept the array open, as the one who stops it may. */
+/* By a program that has kept the array open, as the one that stops it may. */
 TEST_F(md, what_is_read_of_an_array_is_not_of_the_one_before)
 {
 	char *map;
 	int ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, label_members(self->image, 'a'));
 	ret = md_start(self->fd, self->member);
@@ -300,22 +260,6 @@ TEST_F(md, what_is_read_of_an_array_is_not_of_the_one_before)
 	munmap(map, 1);
 }
 
-/* The array is deleted after its last close. */
-static int wait_until_removed(int nl)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-	struct uevent ev;
-	int ret;
-
-	do {
-		ret = uevent_read(nl, &ev, deadline - now_ms());
-		if (ret <= 0)
-			return ret ? ret : -ETIMEDOUT;
-	} while (!uevent_is_remove(&ev) || !uevent_is_own(&ev, MD_NAME) ||
-		 ev.partition);
-	return 0;
-}
-
 /*
  * The events of a stop call programs to a disk that is about to be deleted, and
  * an open creates an array. One that is wanted again can be made at once.
@@ -323,24 +267,26 @@ static int wait_until_removed(int nl)
 TEST_F(md, a_stopped_array_does_not_come_back)
 {
 	unsigned int back = 0, opens = 0;
+	struct uevent ev;
 	struct opener o;
 	int i, ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < ROUNDS; i++) {
 		ret = md_start(self->fd, self->member);
 		if (ret == -ENODEV)
 			SKIP(return, "needs raid0");
 		ASSERT_EQ(0, ret);
-		ASSERT_EQ(0, opener_start(&o, MD_NAME));
+		ASSERT_EQ(0, opener_start(&o, MD_NAME, false));
 		ASSERT_EQ(0, access(o.path, F_OK));
 		/* at once */
 		EXPECT_EQ(0, ioctl(self->fd, STOP_ARRAY, NULL));
 		close(self->fd);
 		self->fd = -1;
-		EXPECT_EQ(0, wait_until_removed(self->nl));
+		/* it is deleted after its last close */
+		EXPECT_EQ(0, watch_wait(&self->w, uevent_is_remove, PATIENCE_MS,
+					&ev));
 		opens += opener_stop(&o);
 		back += !access("/sys/block/" MD_NAME, F_OK);
 
@@ -369,9 +315,9 @@ static void *writer_run(void *arg)
 	unsigned int i;
 
 	memset(page, 'a', sizeof(page));
-	for (i = 0; !__atomic_load_n(&w->stop, __ATOMIC_RELAXED); i++)
+	for (i = 0; !flag_is_set(&w->stop); i++)
 		if (pwrite(w->fd, page, PAGE, i % NR_PAGES * PAGE) == PAGE)
-			__atomic_add_fetch(&w->written, 1, __ATOMIC_RELAXED);
+			counter_inc(&w->written);
 	return NULL;
 }
 
@@ -407,8 +353,7 @@ TEST_F(md, what_is_written_to_an_array_is_not_in_the_next_one)
 	pthread_t thread;
 	int i, j, ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < ROUNDS; i++) {
 		struct writer w = { .fd = self->fd };
@@ -419,10 +364,9 @@ TEST_F(md, what_is_written_to_an_array_is_not_in_the_next_one)
 			SKIP(return, "needs raid0");
 		ASSERT_EQ(0, ret);
 		ASSERT_EQ(0, pthread_create(&thread, NULL, writer_run, &w));
-		while (__atomic_load_n(&w.written, __ATOMIC_RELAXED) < NR_PAGES)
-			nap();
+		ASSERT_TRUE(wait_for_count(&w.written, NR_PAGES));
 		EXPECT_EQ(0, md_stop(self->fd));
-		__atomic_store_n(&w.stop, true, __ATOMIC_RELAXED);
+		flag_set(&w.stop);
 		pthread_join(thread, NULL);
 
 		ASSERT_EQ(0, fill_members(self->image, 'b'));
@@ -442,73 +386,28 @@ TEST_F(md, what_is_written_to_an_array_is_not_in_the_next_one)
 	}
 }
 
-struct sizes {
-	int fd;
-	bool stop;
-	struct {
-		__u64 seq, size;
-	} log[8 * ROUNDS];
-	size_t nr;
-};
-
-static void *sizes_run(void *arg)
-{
-	struct sizes *s = arg;
-
-	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
-		__u64 seq, again, size;
-
-		if (diskseq_ioctl(s->fd, &seq) ||
-		    ioctl(s->fd, BLKGETSIZE64, &size) ||
-		    diskseq_ioctl(s->fd, &again) || seq != again)
-			continue;
-		if (s->nr < ARRAY_SIZE(s->log) &&
-		    (!s->nr || seq != s->log[s->nr - 1].seq ||
-		     size != s->log[s->nr - 1].size)) {
-			s->log[s->nr].seq = seq;
-			s->log[s->nr].size = size;
-			__atomic_store_n(&s->nr, s->nr + 1, __ATOMIC_RELAXED);
-		}
-	}
-	return NULL;
-}
-
 TEST_F(md, size_and_number_change_together)
 {
-	unsigned int wrong = 0;
-	struct sizes *s;
-	pthread_t thread;
+	struct size_reader r;
 	int i, ret;
-	size_t n;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
-	s = calloc(1, sizeof(*s));
-	ASSERT_NE(NULL, s);
-	s->fd = self->fd;
 	ret = md_start(self->fd, self->member);
 	if (ret == -ENODEV)
 		SKIP(return, "needs raid0");
 	ASSERT_EQ(0, ret);
-	ASSERT_EQ(0, pthread_create(&thread, NULL, sizes_run, s));
-	while (!__atomic_load_n(&s->nr, __ATOMIC_RELAXED))
-		nap();
+	ASSERT_EQ(0, size_reader_start(&r, MD_NAME, self->fd));
 	for (i = 0; i < ROUNDS; i++) {
 		EXPECT_EQ(0, md_stop(self->fd));
 		EXPECT_EQ(0, md_start(self->fd, self->member));
 	}
-	__atomic_store_n(&s->stop, true, __ATOMIC_RELAXED);
-	ASSERT_EQ(0, pthread_join(thread, NULL));
-
-	for (n = 1; n < s->nr; n++)
-		wrong += s->log[n].seq == s->log[n - 1].seq;
-	EXPECT_EQ(0, wrong) {
-		TH_LOG("%u of %zu", wrong, s->nr);
+	size_reader_stop(&r);
+	EXPECT_EQ(0, r.wrong) {
+		TH_LOG("%u of %u reads", r.wrong, r.reads);
 	}
-	EXPECT_LT(1, s->nr);
+	EXPECT_LT(1, r.changes);
 	EXPECT_EQ(0, md_stop(self->fd));
-	free(s);
 }
 
 TEST_HARNESS_MAIN

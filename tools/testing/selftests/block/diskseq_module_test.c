@@ -7,8 +7,8 @@
 #define _GNU_SOURCE
 #include <sys/prctl.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_skip.h"
 
 #define NR_WORKERS	2
 #define MAX_LOADS	100
@@ -35,9 +35,9 @@ static void attach(struct work *w, int nr, int backing, __u64 *last)
 	if (!loop_configure(lo.fd, backing, LO_FLAGS_READ_ONLY |
 			    LO_FLAGS_PARTSCAN)) {
 		if (diskseq_ioctl(lo.fd, &seq) || seq <= *last)
-			__atomic_add_fetch(&w->decreased, 1, __ATOMIC_RELAXED);
+			counter_inc(&w->decreased);
 		*last = seq;
-		__atomic_add_fetch(&w->attached, 1, __ATOMIC_RELAXED);
+		counter_inc(&w->attached);
 		ioctl(lo.fd, LOOP_CLR_FD, 0);
 	}
 	loop_close(&lo);
@@ -48,14 +48,14 @@ static void work(struct work *w, int nr)
 	int backing = backing_file(1 << 20, true);
 	__u64 last = 0;
 
-	while (backing >= 0 && !__atomic_load_n(&w->stop, __ATOMIC_RELAXED)) {
+	while (backing >= 0 && !flag_is_set(&w->stop)) {
 		attach(w, nr, backing, &last);
-		/* a driver can be unloaded while nobody has a disk open */
+		/* a driver can be unloaded while no disk is open */
 		nap();
 	}
 }
 
-/* As soon as nobody uses it */
+/* As soon as it is not in use */
 static int unload(void)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
@@ -93,7 +93,7 @@ FIXTURE_SETUP(loop_module)
 	if (!self->reason && access("/sys/module/loop/initstate", F_OK))
 		self->reason = "needs the loop driver as a module";
 	if (!self->reason && (udev_is_running() || is_used()))
-		self->reason = "needs loop devices that nobody else uses";
+		self->reason = "needs loop devices that no other program uses";
 	if (self->reason)
 		return;
 	self->nl = uevent_open();
@@ -149,8 +149,7 @@ TEST_F_TIMEOUT(loop_module, numbers_go_on_when_it_is_loaded_again, 600)
 	struct uevent ev;
 	char name[16];
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	snprintf(name, sizeof(name), "loop%d", LOOP_FIRST);
 	for (i = 0; i < NR_WORKERS; i++) {
@@ -163,24 +162,18 @@ TEST_F_TIMEOUT(loop_module, numbers_go_on_when_it_is_loaded_again, 600)
 		}
 	}
 	for (i = 0; i < loads; i++) {
-		unsigned int attached = __atomic_load_n(&w->attached,
-							__ATOMIC_RELAXED);
-		long long deadline = now_ms() + PATIENCE_MS;
+		unsigned int attached = counter_read(&w->attached);
 
 		ASSERT_EQ(LOOP_FIRST, loop_add_nr(LOOP_FIRST));
 		ASSERT_EQ(0, diskseq_sysfs(name, &seq));
 		EXPECT_LT(last, seq);
 		last = seq;
-		while (__atomic_load_n(&w->attached, __ATOMIC_RELAXED) <
-		       attached + 4) {
-			ASSERT_LT(now_ms(), deadline);
-			nap();
-		}
+		ASSERT_TRUE(wait_for_count(&w->attached, attached + 4));
 		ASSERT_EQ(0, unload());
 		/* unless a worker has done so meanwhile */
 		load_module("loop", NULL);
 	}
-	__atomic_store_n(&w->stop, true, __ATOMIC_RELAXED);
+	flag_set(&w->stop);
 	for (i = 0; i < NR_WORKERS; i++) {
 		ASSERT_EQ(self->pid[i], waitpid(self->pid[i], &status, 0));
 		EXPECT_EQ(0, status);

@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A thread that does to a disk what udev does: at each event of the whole disk
- * it opens the disk, takes a shared lock, reads 4 KiB, and keeps the disk open
- * for a few milliseconds. What works on a disk must work beside it.
+ * A thread that does to a disk what udev does: at each event of the disk it opens
+ * it, takes a shared lock, reads 4 KiB, and keeps it open for a few milliseconds.
+ * What works on a disk must work beside it. It may open the first partition
+ * instead, at the events of partitions.
  *
  * Synthetic events with a UUID are left out: they are fences of a test.
- * Include it after diskseq.h.
  */
 #ifndef __DISKSEQ_OPENER_H
 #define __DISKSEQ_OPENER_H
 
+#include <pthread.h>
+#include <sys/file.h>
+
+#include "diskseq_uevent.h"
+
 struct opener {
-	char		path[80];	/* of the disk's node */
-	char		name[64];
+	char		path[80];	/* of the node that it opens */
+	char		name[64];	/* of the disk */
+	bool		partition;
 	int		nl;
 	int		stop[2];
 	unsigned int	events;		/* of the disk */
@@ -31,7 +37,7 @@ static inline void opener_open(struct opener *o)
 	fd = open(o->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd < 0)
 		return;
-	__atomic_add_fetch(&o->opens, 1, __ATOMIC_RELAXED);
+	counter_inc(&o->opens);
 	flock(fd, LOCK_SH | LOCK_NB);
 	if (read(fd, buf, sizeof(buf)) < 0)
 		hold.tv_nsec = 2000000;
@@ -51,14 +57,15 @@ static inline void *opener_run(void *arg)
 	for (;;) {
 		/* first what has been sent before the stop */
 		while (uevent_read(o->nl, &ev, 0) == 1) {
-			if (strcmp(ev.disk, o->name) || ev.partition)
+			if (strcmp(ev.disk, o->name))
 				continue;
 			if (ev.uuid[0]) {
-				__atomic_add_fetch(&o->fences, 1,
-						   __ATOMIC_RELEASE);
+				counter_inc(&o->fences);
 				continue;
 			}
-			__atomic_add_fetch(&o->events, 1, __ATOMIC_RELAXED);
+			if (ev.partition != o->partition || uevent_is_remove(&ev))
+				continue;
+			counter_inc(&o->events);
 			opener_open(o);
 		}
 		if (pfd[1].revents)
@@ -68,16 +75,17 @@ static inline void *opener_run(void *arg)
 }
 
 /*
- * @name need not be there yet. Its node is expected in /dev, as devtmpfs and
+ * The disk need not be there yet. Its node is expected in /dev, as devtmpfs and
  * udev make it.
  */
-static inline int opener_start(struct opener *o, const char *name)
+static inline int opener_start(struct opener *o, const char *disk, bool partition)
 {
 	int ret;
 
 	memset(o, 0, sizeof(*o));
-	snprintf(o->name, sizeof(o->name), "%s", name);
-	snprintf(o->path, sizeof(o->path), "/dev/%s", name);
+	o->partition = partition;
+	snprintf(o->name, sizeof(o->name), "%s", disk);
+	snprintf(o->path, sizeof(o->path), "/dev/%s%s", disk, partition ? "p1" : "");
 	o->nl = uevent_open();
 	if (o->nl < 0)
 		return o->nl;
@@ -95,11 +103,10 @@ static inline int opener_start(struct opener *o, const char *name)
 	return ret;
 }
 
-/* Wait until it has dealt with all events sent so far; the disk must exist. */
-static inline int opener_settle(struct opener *o)
+/* Wait until it has dealt with the events sent so far; the disk must exist. */
+static inline int opener_fence(struct opener *o)
 {
-	unsigned int fences = __atomic_load_n(&o->fences, __ATOMIC_ACQUIRE);
-	long long deadline = now_ms() + PATIENCE_MS;
+	unsigned int fences = counter_read(&o->fences);
 	char uuid[40];
 	int ret;
 
@@ -107,12 +114,22 @@ static inline int opener_settle(struct opener *o)
 	ret = uevent_trigger(o->name, uuid);
 	if (ret)
 		return ret;
-	while (__atomic_load_n(&o->fences, __ATOMIC_ACQUIRE) == fences) {
-		if (now_ms() > deadline)
-			return -ETIMEDOUT;
-		nap();
-	}
-	return 0;
+	return wait_for_count(&o->fences, fences + 1) ? 0 : -ETIMEDOUT;
+}
+
+/* And with those that its own closes have caused, so that it is idle. */
+static inline int opener_settle(struct opener *o)
+{
+	unsigned int opens;
+	int ret;
+
+	ret = opener_fence(o);
+	do {
+		opens = counter_read(&o->opens);
+		if (!ret)
+			ret = opener_fence(o);
+	} while (!ret && counter_read(&o->opens) != opens);
+	return ret;
 }
 
 /*

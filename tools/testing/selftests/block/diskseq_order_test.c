@@ -7,126 +7,15 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <setjmp.h>
 #include <stdalign.h>
-#include <linux/blkpg.h>
 
-#include "diskseq_watch.h"
-#include "diskseq_table.h"
+#include "diskseq.h"
+#include "diskseq_order.h"
+#include "diskseq_partition.h"
 
-#define IMAGE_SIZE	0x100000
-#define HALF		(IMAGE_SIZE / 2)
-#define PAGE		4096
-#define PROBED_AT	HALF	/* where the data is looked at */
+#define PROBED_AT	HALF	/* where the data is read */
 #define NR_CYCLES	40
 #define NR_RO_CYCLES	60
-#define NR_GROWS	40
-#define OLD_END		4608	/* a page and a sector */
-#define NEW_END		8192
-
-/* A file in memory, of one label but for the tables that it may get. */
-static int labelled_file(off_t size, unsigned char label)
-{
-	char page[PAGE];
-	off_t at;
-	int fd;
-
-	fd = backing_file(size, false);
-	if (fd < 0)
-		return fd;
-	memset(page, label, sizeof(page));
-	for (at = 0; at < size; at += PAGE) {
-		size_t n = size - at < PAGE ? size - at : PAGE;
-
-		if (pwrite(fd, page, n, at) != n) {
-			close(fd);
-			return -EIO;
-		}
-	}
-	return fd;
-}
-
-/* The partition's start in sectors; -ENOENT if there is no such partition. */
-static long partition_start(const char *disk, int partno)
-{
-	char path[128], buf[32];
-	int ret;
-
-	snprintf(path, sizeof(path), "/sys/block/%s/%sp%d/start", disk, disk,
-		 partno);
-	ret = read_text(path, buf, sizeof(buf));
-	return ret ? ret : atol(buf);
-}
-
-static int open_partition(const char *disk, int partno, int flags)
-{
-	char dev[160];
-
-	snprintf(dev, sizeof(dev), "%s/%sp%d", disk, disk, partno);
-	return open_disk(dev, flags);
-}
-
-/* A mapped page that can't be read gives SIGBUS: that is an answer, too. */
-static __thread sigjmp_buf sigbus_jump;
-
-static void sigbus(int sig)
-{
-	siglongjmp(sigbus_jump, 1);
-}
-
-static int peek(const unsigned char *mem)
-{
-	if (sigsetjmp(sigbus_jump, 1))
-		return -EIO;
-	return __atomic_load_n(mem, __ATOMIC_RELAXED);
-}
-
-FIXTURE(order)
-{
-	const char *reason;
-	struct watch t;
-	struct loop lo;
-	int a;
-	int b;
-};
-
-FIXTURE_SETUP(order)
-{
-	struct sigaction sa = { .sa_handler = sigbus };
-
-	memset(self, 0, sizeof(*self));
-	self->lo.nr = -1;
-	self->lo.fd = -1;
-	self->a = -1;
-	self->b = -1;
-	self->t.nl = -1;
-	self->reason = loop_unusable();
-	if (self->reason)
-		return;
-	ASSERT_EQ(0, sigaction(SIGBUS, &sa, NULL));
-	self->t.nl = uevent_open();
-	ASSERT_LE(0, self->t.nl);
-	self->a = labelled_file(IMAGE_SIZE, 'a');
-	ASSERT_LE(0, self->a);
-	self->b = labelled_file(IMAGE_SIZE, 'b');
-	ASSERT_LE(0, self->b);
-	ASSERT_EQ(0, loop_create(&self->lo));
-	strcpy(self->t.name, self->lo.name);
-	ASSERT_EQ(0, watch_settle(&self->t));
-}
-
-FIXTURE_TEARDOWN(order)
-{
-	if (self->lo.nr >= 0)
-		EXPECT_EQ(0, loop_destroy(&self->lo));
-	if (self->b >= 0)
-		close(self->b);
-	if (self->a >= 0)
-		close(self->a);
-	if (self->t.nl >= 0)
-		close(self->t.nl);
-	free(self->t.log.ev);
-}
 
 /*
  * A thread reads through the descriptor that attaches and detaches: the number,
@@ -177,7 +66,7 @@ static bool sharer_size(struct sharer *s, __u64 *size)
 
 	if (s->way != BY_SYSFS)
 		return !ioctl(s->fd, BLKGETSIZE64, size);
-	snprintf(path, sizeof(path), "/sys/block/%s/size", s->disk);
+	disk_path(path, s->disk, "size");
 	if (read_text(path, buf, sizeof(buf)))
 		return false;
 	*size = strtoull(buf, NULL, 10) * SECTOR;
@@ -189,7 +78,7 @@ static void *share(void *arg)
 	static __thread alignas(PAGE) char page[PAGE];
 	struct sharer *s = arg;
 
-	while (!__atomic_load_n(&s->stop, __ATOMIC_RELAXED)) {
+	while (!flag_is_set(&s->stop)) {
 		__u64 seq, again, size;
 		struct seen *seen;
 		ssize_t len;
@@ -232,9 +121,8 @@ static void *share(void *arg)
 FIXTURE(shared_descriptor)
 {
 	const char *reason;
-	struct loop lo;
+	struct target t;
 	struct sharer sharer;
-	int a;
 };
 
 FIXTURE_VARIANT(shared_descriptor)
@@ -259,24 +147,12 @@ FIXTURE_VARIANT_ADD(shared_descriptor, sysfs)
 
 FIXTURE_SETUP(shared_descriptor)
 {
-	memset(self, 0, sizeof(*self));
-	self->lo.nr = -1;
-	self->lo.fd = -1;
-	self->a = -1;
-	self->reason = loop_unusable();
-	if (self->reason)
-		return;
-	self->a = labelled_file(IMAGE_SIZE, 'a');
-	ASSERT_LE(0, self->a);
-	ASSERT_EQ(0, loop_create(&self->lo));
+	self->reason = labelled_target(_metadata, &self->t);
 }
 
 FIXTURE_TEARDOWN(shared_descriptor)
 {
-	if (self->lo.nr >= 0)
-		EXPECT_EQ(0, loop_destroy(&self->lo));
-	if (self->a >= 0)
-		close(self->a);
+	EXPECT_EQ(0, target_destroy(&self->t));
 }
 
 TEST_F_TIMEOUT(shared_descriptor, shows_size_and_data_of_the_medium_with_that_number,
@@ -286,13 +162,12 @@ TEST_F_TIMEOUT(shared_descriptor, shows_size_and_data_of_the_medium_with_that_nu
 	struct sharer *s = &self->sharer;
 	unsigned int short_reads = 0, zero_sizes = 0, early_sizes = 0;
 	unsigned int late_data = 0, strange = 0, judged = 0;
-	int i, ret = 0, fd = self->lo.fd;
+	int i, ret = 0, fd = self->t.lo.fd;
 	size_t n;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
-	s->disk = self->lo.name;
+	s->disk = self->t.lo.name;
 	s->fd = fd;
 	s->way = variant->way;
 	if (s->way == DIRECT)
@@ -300,7 +175,7 @@ TEST_F_TIMEOUT(shared_descriptor, shows_size_and_data_of_the_medium_with_that_nu
 	ASSERT_EQ(0, diskseq_ioctl(fd, &detached[0]));
 	ASSERT_EQ(0, pthread_create(&s->thread, NULL, share, s));
 	for (i = 0; !ret && i < NR_CYCLES; i++) {
-		ret = loop_configure(fd, self->a, 0);
+		ret = loop_configure(fd, self->t.image, 0);
 		if (!ret)
 			ret = diskseq_ioctl(fd, &attached[i]);
 		nap();
@@ -311,7 +186,7 @@ TEST_F_TIMEOUT(shared_descriptor, shows_size_and_data_of_the_medium_with_that_nu
 			ret = diskseq_ioctl(fd, &detached[i + 1]);
 		nap();
 	}
-	__atomic_store_n(&s->stop, true, __ATOMIC_RELAXED);
+	flag_set(&s->stop);
 	pthread_join(s->thread, NULL);
 	ASSERT_EQ(0, ret);
 
@@ -355,8 +230,8 @@ TEST_F_TIMEOUT(shared_descriptor, shows_size_and_data_of_the_medium_with_that_nu
 	}
 }
 
-/* A thread looks at the attribute at each event that has a new number. */
-struct looker {
+/* A thread reads the attribute at each event that has a new number. */
+struct ro_reader {
 	pthread_t thread;
 	struct watch *t;
 	__u64 last;
@@ -374,25 +249,25 @@ static int read_ro(const char *disk)
 	char path[128], buf[32];
 	int ret;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/ro", disk);
+	disk_path(path, disk, "ro");
 	ret = read_text(path, buf, sizeof(buf));
 	return ret ? ret : atoi(buf);
 }
 
 static void *look_at_ro(void *arg)
 {
-	struct looker *l = arg;
+	struct ro_reader *l = arg;
 	struct uevent ev;
 	int ret;
 
-	while (!__atomic_load_n(&l->stop, __ATOMIC_ACQUIRE)) {
+	while (!flag_is_set(&l->stop)) {
 		ret = uevent_read(l->t->nl, &ev, 100);
 		if (ret < 0) {
 			l->error = ret;
 			break;
 		}
 		if (!ret || !uevent_is_own(&ev, l->t->name) || ev.partition ||
-		    !__atomic_load_n(&l->attaching, __ATOMIC_ACQUIRE))
+		    !flag_is_set(&l->attaching))
 			continue;
 		if (ev.diskseq > __atomic_load_n(&l->last, __ATOMIC_ACQUIRE)) {
 			__atomic_store_n(&l->last, ev.diskseq, __ATOMIC_RELEASE);
@@ -408,21 +283,20 @@ static void *look_at_ro(void *arg)
 
 TEST_F_TIMEOUT(order, first_event_of_an_attach_finds_it_read_only_or_not, 120)
 {
-	struct looker l = { .t = &self->t };
+	struct ro_reader l = { .t = &self->t.w };
 	__u64 seq = 0;
 	int i, ret = 0;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
-	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &l.last));
+	ASSERT_EQ(0, diskseq_ioctl(self->t.lo.fd, &l.last));
 	ASSERT_EQ(0, pthread_create(&l.thread, NULL, look_at_ro, &l));
 	for (i = 0; !ret && i < NR_RO_CYCLES; i++) {
 		long long deadline = now_ms() + PATIENCE_MS;
 
 		l.ro = i & 1;
-		__atomic_store_n(&l.attaching, true, __ATOMIC_RELEASE);
-		ret = loop_configure(self->lo.fd, self->a,
+		flag_set(&l.attaching);
+		ret = loop_configure(self->t.lo.fd, self->t.image,
 				     l.ro ? LO_FLAGS_READ_ONLY : 0);
 		/* let it look before the next change */
 		while (!ret && __atomic_load_n(&l.looks, __ATOMIC_ACQUIRE) == i) {
@@ -434,13 +308,13 @@ TEST_F_TIMEOUT(order, first_event_of_an_attach_finds_it_read_only_or_not, 120)
 		nap();
 		__atomic_store_n(&l.attaching, false, __ATOMIC_RELEASE);
 		if (!ret)
-			ret = loop_detach(self->lo.fd);
+			ret = loop_detach(self->t.lo.fd);
 		/* those of the detach may be read late, and don't count */
 		if (!ret)
-			ret = diskseq_ioctl(self->lo.fd, &seq);
+			ret = diskseq_ioctl(self->t.lo.fd, &seq);
 		__atomic_store_n(&l.last, seq, __ATOMIC_RELEASE);
 	}
-	__atomic_store_n(&l.stop, true, __ATOMIC_RELEASE);
+	flag_set(&l.stop);
 	pthread_join(l.thread, NULL);
 	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, l.error);
@@ -500,10 +374,7 @@ static int wait_for_partition(struct watch *t, int partno)
 FIXTURE(change_fd)
 {
 	const char *reason;
-	struct watch t;
-	struct loop lo;
-	int a;
-	int b;
+	struct target t;
 };
 
 FIXTURE_VARIANT(change_fd)
@@ -523,57 +394,33 @@ FIXTURE_VARIANT_ADD(change_fd, disk_closed)
 
 FIXTURE_SETUP(change_fd)
 {
-	memset(self, 0, sizeof(*self));
-	self->lo.nr = -1;
-	self->lo.fd = -1;
-	self->a = -1;
-	self->b = -1;
-	self->t.nl = -1;
-	self->reason = loop_unusable();
+	struct target *t = &self->t;
+
+	self->reason = labelled_target(_metadata, t);
 	if (self->reason)
 		return;
-	self->t.nl = uevent_open();
-	ASSERT_LE(0, self->t.nl);
-	self->a = labelled_file(IMAGE_SIZE, 'a');
-	ASSERT_LE(0, self->a);
-	ASSERT_EQ(0, write_old_table(self->a, 0));
-	self->b = labelled_file(IMAGE_SIZE, 'b');
-	ASSERT_LE(0, self->b);
-	ASSERT_EQ(0, write_new_table(self->b, 0));
-	ASSERT_EQ(0, loop_create(&self->lo));
-	strcpy(self->t.name, self->lo.name);
-	ASSERT_EQ(0, loop_configure(self->lo.fd, self->a,
+	ASSERT_EQ(0, write_old_table(t->image, 0));
+	ASSERT_EQ(0, write_new_table(t->other, 0));
+	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image,
 				    LO_FLAGS_READ_ONLY | LO_FLAGS_PARTSCAN));
-	ASSERT_EQ(0, watch_settle(&self->t));
+	ASSERT_EQ(0, watch_settle(&t->w));
 }
 
 FIXTURE_TEARDOWN(change_fd)
 {
-	if (self->lo.nr >= 0) {
-		if (self->lo.fd < 0)
-			EXPECT_EQ(0, loop_open(&self->lo, O_RDONLY));
-		EXPECT_EQ(0, loop_destroy(&self->lo));
-	}
-	if (self->b >= 0)
-		close(self->b);
-	if (self->a >= 0)
-		close(self->a);
-	if (self->t.nl >= 0)
-		close(self->t.nl);
-	free(self->t.log.ev);
+	EXPECT_EQ(0, target_destroy(&self->t));
 }
 
 TEST_F(change_fd, leaves_of_the_old_table_what_is_open_and_only_so_long)
 {
-	struct watch *t = &self->t;
+	struct watch *t = &self->t.w;
 	int p1, fd;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	p1 = open_partition(t->name, 1, O_RDONLY);
 	ASSERT_LE(0, p1);
-	ASSERT_EQ(0, ioctl(self->lo.fd, LOOP_CHANGE_FD, self->b));
+	ASSERT_EQ(0, ioctl(self->t.lo.fd, LOOP_CHANGE_FD, self->t.other));
 
 	/* not open: it goes at once, and is not opened under the new number */
 	EXPECT_EQ(-ENOENT, partition_start(t->name, 2));
@@ -585,7 +432,7 @@ TEST_F(change_fd, leaves_of_the_old_table_what_is_open_and_only_so_long)
 	EXPECT_EQ(64, partition_start(t->name, 1));
 
 	if (variant->disk_closed)
-		loop_close(&self->lo);
+		loop_close(&self->t.lo);
 	ASSERT_EQ(0, watch_settle(t));
 	close(p1);
 	if (partition_start(t->name, 3) < 0)
@@ -602,267 +449,52 @@ TEST_F(change_fd, leaves_of_the_old_table_what_is_open_and_only_so_long)
  * number @old, and @final for its successor: those of the old one never have the
  * number of the new one.
  */
-static void check_partition_events(struct __test_metadata *_metadata,
+static void check_moved_partitions(struct __test_metadata *_metadata,
 				   struct watch *t, __u64 old, __u64 final)
 {
-	unsigned int adds = 0, removes = 0;
+	struct news news;
 
 	ASSERT_LT(old, final);
-	ASSERT_EQ(0, uevent_fence(t->nl, t->name, &t->log));
-	for (; t->mark < t->log.nr; t->mark++) {
-		const struct uevent *ev = &t->log.ev[t->mark];
-
-		if (!uevent_is_own(ev, t->name) || !ev->partition)
-			continue;
-		if (uevent_is_remove(ev)) {
-			removes++;
-			EXPECT_LE(old, ev->diskseq);
-			EXPECT_GT(final, ev->diskseq) {
-				TH_LOG("remove of %s has the new number",
-				       ev->devname);
-			}
-		} else if (uevent_is_add(ev)) {
-			adds++;
-			EXPECT_EQ(final, ev->diskseq);
-		}
+	ASSERT_EQ(0, watch_hear(t, &news));
+	EXPECT_EQ(2, news.removes.nr);
+	EXPECT_LE(old, news.removes.lowest);
+	EXPECT_GT(final, news.removes.highest) {
+		TH_LOG("a remove has the new number");
 	}
-	EXPECT_EQ(2, removes);
-	EXPECT_EQ(2, adds);
+	check_partition_events(_metadata, &news.adds, 2, final);
 }
 
 TEST_F(change_fd, removes_no_partition_of_the_old_file_with_the_new_number)
 {
-	struct watch *t = &self->t;
+	struct watch *t = &self->t.w;
 	__u64 old, final;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	old = watch_number(t);
-	ASSERT_EQ(0, ioctl(self->lo.fd, LOOP_CHANGE_FD, self->b));
+	ASSERT_EQ(0, ioctl(self->t.lo.fd, LOOP_CHANGE_FD, self->t.other));
 	final = watch_number(t);
-	check_partition_events(_metadata, t, old, final);
+	check_moved_partitions(_metadata, t, old, final);
 }
 
 TEST_F(order, moved_offset_removes_no_partition_with_the_new_number)
 {
-	struct watch *t = &self->t;
+	struct watch *t = &self->t.w;
 	struct loop_info64 info;
 	__u64 old, final;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
-	ASSERT_EQ(0, write_old_table(self->a, 0));
-	ASSERT_EQ(0, write_new_table(self->a, HALF));
-	ASSERT_EQ(0, loop_configure(self->lo.fd, self->a, LO_FLAGS_PARTSCAN));
+	ASSERT_EQ(0, write_old_table(self->t.image, 0));
+	ASSERT_EQ(0, write_new_table(self->t.image, HALF));
+	ASSERT_EQ(0, loop_configure(self->t.lo.fd, self->t.image, LO_FLAGS_PARTSCAN));
 	ASSERT_EQ(0, watch_settle(t));
 	old = watch_number(t);
-	ASSERT_EQ(0, loop_status(self->lo.fd, &info));
+	ASSERT_EQ(0, loop_status(self->t.lo.fd, &info));
 	info.lo_offset = HALF;
-	ASSERT_EQ(0, ioctl(self->lo.fd, LOOP_SET_STATUS64, &info));
+	ASSERT_EQ(0, ioctl(self->t.lo.fd, LOOP_SET_STATUS64, &info));
 	final = watch_number(t);
-	check_partition_events(_metadata, t, old, final);
-}
-
-/*
- * The page at the old end was filled up with zeroes when it was read. When the
- * device or the partition grows it shows what is in the file.
- */
-
-/* Where the device first differs from what is at @shift of the file, or -1. */
-static long differs_at(int fd, unsigned char *map, char label)
-{
-	char buf[NEW_END];
-	long i;
-
-	if (pread(fd, buf, NEW_END, 0) != NEW_END)
-		return 0;
-	for (i = 0; i < NEW_END; i++)
-		if (buf[i] != label)
-			return i;
-	for (i = 0; i < NEW_END; i += 64)
-		if (peek(map + i) != label)
-			return NEW_END + i;
-	return -1;
-}
-
-TEST_F(order, page_at_the_old_end_shows_the_file_when_the_file_has_grown)
-{
-	struct watch *t = &self->t;
-	unsigned char *map;
-	char page[PAGE];
-	__u64 seq;
-	int file;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	file = labelled_file(OLD_END, 'a');
-	ASSERT_LE(0, file);
-	ASSERT_EQ(0, loop_configure(self->lo.fd, file, 0));
-	seq = watch_number(t);
-	EXPECT_EQ(OLD_END - PAGE, pread(self->lo.fd, page, PAGE, PAGE));
-	map = mmap(NULL, NEW_END, PROT_READ, MAP_SHARED, self->lo.fd, 0);
-	ASSERT_NE(MAP_FAILED, map);
-	EXPECT_EQ('a', peek(map + PAGE));
-
-	memset(page, 'a', sizeof(page));
-	ASSERT_EQ(NEW_END - OLD_END, pwrite(file, page, NEW_END - OLD_END, OLD_END));
-	ASSERT_EQ(0, ioctl(self->lo.fd, LOOP_SET_CAPACITY));
-	EXPECT_EQ(-1, differs_at(self->lo.fd, map, 'a'));
-	EXPECT_EQ(seq, watch_number(t));
-	munmap(map, NEW_END);
-	close(file);
-}
-
-/* What was written there and is not yet in the file is not lost. */
-TEST_F(order, page_at_the_old_end_keeps_what_was_written_when_the_file_has_grown)
-{
-	char page[PAGE];
-	int file;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	file = labelled_file(OLD_END, 'b');
-	ASSERT_LE(0, file);
-	ASSERT_EQ(0, loop_configure(self->lo.fd, file, 0));
-	memset(page, 'a', sizeof(page));
-	ASSERT_EQ(OLD_END - PAGE, pwrite(self->lo.fd, page, OLD_END - PAGE, PAGE));
-	ASSERT_EQ(NEW_END - OLD_END, pwrite(file, page, NEW_END - OLD_END, OLD_END));
-	ASSERT_EQ(0, ioctl(self->lo.fd, LOOP_SET_CAPACITY));
-	memset(page, 0, sizeof(page));
-	ASSERT_EQ(PAGE, pread(self->lo.fd, page, PAGE, PAGE));
-	EXPECT_EQ('a', page[0]);
-	EXPECT_EQ('a', page[PAGE - 1]);
-	ASSERT_EQ(0, fsync(self->lo.fd));
-	memset(page, 0, sizeof(page));
-	ASSERT_EQ(PAGE, pread(file, page, PAGE, PAGE));
-	EXPECT_EQ('a', page[0]);
-	EXPECT_EQ('a', page[PAGE - 1]);
-	close(file);
-}
-
-/* Reads the page at the old end over and over, and so brings it in. */
-struct end_reader {
-	pthread_t thread;
-	int fd;
-	bool stop;
-	unsigned int reads;
-};
-
-static void *read_the_end(void *arg)
-{
-	struct end_reader *r = arg;
-	unsigned int seed = 1;
-	char page[PAGE];
-	int i;
-
-	while (!__atomic_load_n(&r->stop, __ATOMIC_RELAXED)) {
-		if (pread(r->fd, page, PAGE, PAGE) > 0)
-			__atomic_add_fetch(&r->reads, 1, __ATOMIC_RELAXED);
-		/* while the page is cached, another limit is refused */
-		for (i = rand_r(&seed) % 40; i > 0; i--)
-			nap();
-	}
-	return NULL;
-}
-
-static int set_limit(int fd, __u64 limit)
-{
-	struct loop_info64 info;
-	int ret = loop_status(fd, &info);
-
-	if (ret)
-		return ret;
-	info.lo_sizelimit = limit;
-	return ioctl(fd, LOOP_SET_STATUS64, &info) ? -errno : 0;
-}
-
-TEST_F(order, page_at_the_old_end_shows_the_file_when_the_limit_is_raised)
-{
-	unsigned int wrong = 0, refused = 0;
-	struct end_reader r = {};
-	unsigned char *map;
-	int i, ret = 0;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	ASSERT_EQ(0, loop_configure(self->lo.fd, self->a, 0));
-	ASSERT_EQ(0, set_limit(self->lo.fd, OLD_END));
-	r.fd = open_disk(self->lo.name, O_RDONLY);
-	ASSERT_LE(0, r.fd);
-	ASSERT_EQ(0, pthread_create(&r.thread, NULL, read_the_end, &r));
-	for (i = 0; !ret && i < NR_GROWS; i++) {
-		long long deadline = now_ms() + PATIENCE_MS;
-
-		/* the unpatched kernel refuses while a page is cached, too */
-		while ((ret = set_limit(self->lo.fd, NEW_END)) == -EAGAIN &&
-		       now_ms() < deadline)
-			refused++;
-		if (ret)
-			break;
-		map = mmap(NULL, NEW_END, PROT_READ, MAP_SHARED, self->lo.fd, 0);
-		if (map == MAP_FAILED) {
-			ret = -errno;
-			break;
-		}
-		if (differs_at(self->lo.fd, map, 'a') >= 0)
-			wrong++;
-		munmap(map, NEW_END);
-		while ((ret = set_limit(self->lo.fd, OLD_END)) == -EAGAIN &&
-		       now_ms() < deadline)
-			refused++;
-	}
-	__atomic_store_n(&r.stop, true, __ATOMIC_RELAXED);
-	pthread_join(r.thread, NULL);
-	close(r.fd);
-	TH_LOG("%d times raised, %u times refused", i, refused);
-	ASSERT_EQ(0, ret);
-	EXPECT_LT(0, r.reads);
-	EXPECT_EQ(0, wrong);
-}
-
-static int blkpg(int fd, int op, long long start, long long length)
-{
-	struct blkpg_partition part = {
-		.start = start,
-		.length = length,
-		.pno = 1,
-	};
-	struct blkpg_ioctl_arg arg = {
-		.op = op,
-		.datalen = sizeof(part),
-		.data = &part,
-	};
-
-	return ioctl(fd, BLKPG, &arg) ? -errno : 0;
-}
-
-TEST_F(order, page_at_the_old_end_of_a_partition_shows_the_file_when_it_grows)
-{
-	const long long start = 64 * SECTOR;
-	unsigned char *map;
-	char page[PAGE];
-	int p1;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	ASSERT_EQ(0, loop_configure(self->lo.fd, self->a, 0));
-	ASSERT_EQ(0, blkpg(self->lo.fd, BLKPG_ADD_PARTITION, start, OLD_END));
-	p1 = open_partition(self->lo.name, 1, O_RDONLY);
-	ASSERT_LE(0, p1);
-	EXPECT_EQ(OLD_END - PAGE, pread(p1, page, PAGE, PAGE));
-	map = mmap(NULL, NEW_END, PROT_READ, MAP_SHARED, p1, 0);
-	ASSERT_NE(MAP_FAILED, map);
-	EXPECT_EQ('a', peek(map + PAGE));
-	ASSERT_EQ(0, blkpg(self->lo.fd, BLKPG_RESIZE_PARTITION, start, NEW_END));
-	EXPECT_EQ(-1, differs_at(p1, map, 'a'));
-	munmap(map, NEW_END);
-	close(p1);
+	check_moved_partitions(_metadata, t, old, final);
 }
 
 TEST_HARNESS_MAIN

@@ -1,105 +1,79 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The partitions of a loop device come and go with its file: each is added once
- * and removed once, whoever opens what meanwhile, none is left behind, and none
+ * and removed once, whatever is opened meanwhile, none is left behind, and none
  * is opened that is gone.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <linux/blkpg.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_partition.h"
+#include "diskseq_target.h"
 
 #define IMAGE_SIZE	0x100000
-#define NR_PARTITIONS	2
 #define NR_CYCLES	200	/* at most */
 #define NR_DELETIONS	1500
 
-/* A thread that opens and closes disks without pause. */
-struct opener {
+/* A thread that opens and closes a disk without pause. */
+struct visitor {
 	pthread_t thread;
 	const char *disk;
-	bool partitions;	/* them, too */
+	bool partitions;	/* those instead */
 	bool stop;
-	unsigned long opened;	/* partitions, or disks if not these */
-	unsigned long dead;	/* partitions that were opened and did not exist */
+	unsigned int opened;
+	unsigned int dead;	/* partitions that were opened and did not exist */
 };
-
-static bool partition_exists(const char *disk, int partno)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "/sys/block/%s/%sp%d", disk, disk, partno);
-	return !access(path, F_OK);
-}
 
 /*
  * An open partition can't be deleted. So one that has been opened and does not
  * exist was dead when it was opened.
  */
-static void open_partition(struct opener *op, int partno)
+static void visit_partition(struct visitor *v, int partno)
 {
-	char dev[64];
-	int fd;
+	int fd = open_partition(v->disk, partno, O_RDONLY);
 
-	snprintf(dev, sizeof(dev), "%s/%sp%d", op->disk, op->disk, partno);
-	fd = open_disk(dev, O_RDONLY);
 	if (fd < 0)
 		return;
-	__atomic_add_fetch(&op->opened, 1, __ATOMIC_RELAXED);
-	if (!partition_exists(op->disk, partno))
-		op->dead++;
+	counter_inc(&v->opened);
+	if (!partition_exists(v->disk, partno))
+		v->dead++;
 	close(fd);
 }
 
 static void *open_without_pause(void *arg)
 {
-	struct opener *op = arg;
+	struct visitor *v = arg;
 	int i, fd;
 
-	while (!__atomic_load_n(&op->stop, __ATOMIC_RELAXED)) {
-		if (op->partitions) {
+	while (!flag_is_set(&v->stop)) {
+		if (v->partitions) {
 			for (i = 1; i <= NR_PARTITIONS; i++)
-				open_partition(op, i);
+				visit_partition(v, i);
 			continue;
 		}
-		fd = open_disk(op->disk, O_RDONLY);
+		fd = open_disk(v->disk, O_RDONLY);
 		if (fd >= 0) {
-			__atomic_add_fetch(&op->opened, 1, __ATOMIC_RELAXED);
+			counter_inc(&v->opened);
 			close(fd);
 		}
 	}
 	return NULL;
 }
 
-static int opener_start(struct opener *op, const char *disk, bool partitions)
+static int visitor_start(struct visitor *v, const char *disk, bool partitions)
 {
-	memset(op, 0, sizeof(*op));
-	op->disk = disk;
-	op->partitions = partitions;
-	return pthread_create(&op->thread, NULL, open_without_pause, op);
+	memset(v, 0, sizeof(*v));
+	v->disk = disk;
+	v->partitions = partitions;
+	return -pthread_create(&v->thread, NULL, open_without_pause, v);
 }
 
-static bool opener_opened(struct opener *op)
+static void visitor_stop(struct visitor *v)
 {
-	return __atomic_load_n(&op->opened, __ATOMIC_RELAXED);
+	flag_set(&v->stop);
+	pthread_join(v->thread, NULL);
 }
-
-static void opener_stop(struct opener *op)
-{
-	__atomic_store_n(&op->stop, true, __ATOMIC_RELAXED);
-	pthread_join(op->thread, NULL);
-}
-
-/* A loop device, a file with partitions and one without. */
-struct target {
-	struct uevent_log log;
-	struct loop lo;
-	int nl;
-	int image;
-	int other;
-};
 
 FIXTURE(partitions)
 {
@@ -109,60 +83,34 @@ FIXTURE(partitions)
 
 FIXTURE_SETUP(partitions)
 {
-	struct target *t = &self->t;
-
-	memset(t, 0, sizeof(*t));
-	t->nl = -1;
-	t->image = -1;
-	t->other = -1;
-	t->lo.nr = -1;
-	t->lo.fd = -1;
-	self->reason = loop_unusable();
-	if (self->reason)
-		return;
-	t->nl = uevent_open();
-	ASSERT_LE(0, t->nl);
-	t->image = backing_file(IMAGE_SIZE, true);
-	ASSERT_LE(0, t->image);
-	t->other = backing_file(IMAGE_SIZE, false);
-	ASSERT_LE(0, t->other);
-	ASSERT_EQ(0, loop_create(&t->lo));
-	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
-	t->log.nr = 0;
+	self->reason = target_init(&self->t);
+	if (!self->reason)
+		ASSERT_EQ(0, target_create_with_files(&self->t, IMAGE_SIZE,
+						      true, false));
 }
 
 FIXTURE_TEARDOWN(partitions)
 {
-	struct target *t = &self->t;
-
-	if (t->lo.nr >= 0)
-		EXPECT_EQ(0, loop_destroy(&t->lo));
-	if (t->other >= 0)
-		close(t->other);
-	if (t->image >= 0)
-		close(t->image);
-	if (t->nl >= 0)
-		close(t->nl);
-	free(t->log.ev);
+	EXPECT_EQ(0, target_destroy(&self->t));
 }
 
-/* How often each partition came and went since the last call. */
+/* How often each partition came and went since the last look */
 struct counts {
 	unsigned int adds[NR_PARTITIONS + 1];
 	unsigned int removes[NR_PARTITIONS + 1];
 };
 
-static int count_partitions(struct __test_metadata *_metadata,
-			    struct target *t, struct counts *c)
+static int count_events(struct __test_metadata *_metadata, struct target *t,
+			struct counts *c)
 {
 	const char *name;
 	size_t i;
 	int ret, partno;
 
 	memset(c, 0, sizeof(*c));
-	ret = uevent_fence(t->nl, t->lo.name, &t->log);
-	for (i = 0; !ret && i < t->log.nr; i++) {
-		const struct uevent *ev = &t->log.ev[i];
+	ret = watch_fence(&t->w);
+	for (i = t->w.mark; !ret && i < t->w.log.nr; i++) {
+		const struct uevent *ev = &t->w.log.ev[i];
 
 		if (!uevent_is_own(ev, t->lo.name) || !ev->partition)
 			continue;
@@ -177,24 +125,24 @@ static int count_partitions(struct __test_metadata *_metadata,
 			c->removes[partno]++;
 		}
 	}
-	t->log.nr = 0;
+	t->w.mark = t->w.log.nr;
 	return ret;
 }
 
-static void cycle_with_opener(struct __test_metadata *_metadata,
-			      struct target *t, bool partitions)
+static void cycle_with_visitor(struct __test_metadata *_metadata,
+			       struct target *t, bool partitions)
 {
 	int i, p, cycles = test_rounds(NR_CYCLES);
-	struct opener op;
+	struct visitor v;
 	struct counts c;
 
-	ASSERT_EQ(0, opener_start(&op, t->lo.name, partitions));
-	/* a slow machine's opener may be late for all of them */
-	for (i = 0; i < cycles || !opener_opened(&op); i++) {
+	ASSERT_EQ(0, visitor_start(&v, t->lo.name, partitions));
+	/* a slow machine's visitor may be late for all of them */
+	for (i = 0; i < cycles || !counter_read(&v.opened); i++) {
 		ASSERT_EQ(0, loop_configure(t->lo.fd, t->image,
 					    LO_FLAGS_PARTSCAN));
 		ASSERT_EQ(0, loop_detach(t->lo.fd));
-		ASSERT_EQ(0, count_partitions(_metadata, t, &c));
+		ASSERT_EQ(0, count_events(_metadata, t, &c));
 		for (p = 1; p <= NR_PARTITIONS; p++) {
 			EXPECT_EQ(1, c.adds[p]);
 			EXPECT_EQ(1, c.removes[p]);
@@ -203,8 +151,8 @@ static void cycle_with_opener(struct __test_metadata *_metadata,
 			}
 		}
 	}
-	opener_stop(&op);
-	EXPECT_EQ(0, op.dead);
+	visitor_stop(&v);
+	EXPECT_EQ(0, v.dead);
 }
 
 TEST_F_TIMEOUT(partitions, are_added_and_removed_once_while_the_disk_is_opened,
@@ -212,9 +160,8 @@ TEST_F_TIMEOUT(partitions, are_added_and_removed_once_while_the_disk_is_opened,
 {
 	struct target *t = &self->t;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-	cycle_with_opener(_metadata, t, false);
+	SKIP_IF(return, self->reason);
+	cycle_with_visitor(_metadata, t, false);
 }
 
 TEST_F_TIMEOUT(partitions, are_added_and_removed_once_while_they_are_opened,
@@ -222,48 +169,39 @@ TEST_F_TIMEOUT(partitions, are_added_and_removed_once_while_they_are_opened,
 {
 	struct target *t = &self->t;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-	cycle_with_opener(_metadata, t, true);
+	SKIP_IF(return, self->reason);
+	cycle_with_visitor(_metadata, t, true);
 }
 
-static int partition_ioctl(int fd, int op, int partno)
+static int add_partition(int fd)
 {
-	struct blkpg_partition part = {
-		.start = 64 << 9,
-		.length = 64 << 9,
-		.pno = partno,
-	};
-	struct blkpg_ioctl_arg arg = {
-		.op = op,
-		.datalen = sizeof(part),
-		.data = &part,
-	};
+	return partition_ioctl(fd, BLKPG_ADD_PARTITION, 1, 64 << 9, 64 << 9);
+}
 
-	return ioctl(fd, BLKPG, &arg) ? -errno : 0;
+static int delete_partition(int fd)
+{
+	return partition_ioctl(fd, BLKPG_DEL_PARTITION, 1, 0, 0);
 }
 
 TEST_F_TIMEOUT(partitions, that_are_deleted_are_not_opened, 120)
 {
 	struct target *t = &self->t;
-	struct opener op;
+	struct visitor v;
 	int i, ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->other, 0));
-	ASSERT_EQ(0, opener_start(&op, t->lo.name, true));
-	for (i = 0; i < NR_DELETIONS || !opener_opened(&op); i++) {
-		ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
-		while ((ret = partition_ioctl(t->lo.fd, BLKPG_DEL_PARTITION,
-					      1)) == -EBUSY)
+	ASSERT_EQ(0, visitor_start(&v, t->lo.name, true));
+	for (i = 0; i < NR_DELETIONS || !counter_read(&v.opened); i++) {
+		ASSERT_EQ(0, add_partition(t->lo.fd));
+		while ((ret = delete_partition(t->lo.fd)) == -EBUSY)
 			;
 		ASSERT_EQ(0, ret);
 	}
-	opener_stop(&op);
-	EXPECT_LT(0, op.opened);
-	EXPECT_EQ(0, op.dead);
+	visitor_stop(&v);
+	EXPECT_LT(0, v.opened);
+	EXPECT_EQ(0, v.dead);
 }
 
 TEST_F(partitions, added_by_hand_do_not_outlive_detach)
@@ -271,14 +209,13 @@ TEST_F(partitions, added_by_hand_do_not_outlive_detach)
 	struct target *t = &self->t;
 	struct counts c;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->other, 0));
-	ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
+	ASSERT_EQ(0, add_partition(t->lo.fd));
 	ASSERT_EQ(0, loop_detach(t->lo.fd));
 	EXPECT_FALSE(partition_exists(t->lo.name, 1));
-	ASSERT_EQ(0, count_partitions(_metadata, t, &c));
+	ASSERT_EQ(0, count_events(_metadata, t, &c));
 	EXPECT_EQ(1, c.adds[1]);
 	EXPECT_EQ(1, c.removes[1]);
 }
@@ -286,21 +223,18 @@ TEST_F(partitions, added_by_hand_do_not_outlive_detach)
 TEST_F(partitions, added_by_hand_do_not_outlive_change_fd_unless_open)
 {
 	struct target *t = &self->t;
-	char dev[64];
 	int fd;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->other,
 				    LO_FLAGS_READ_ONLY));
-	ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
+	ASSERT_EQ(0, add_partition(t->lo.fd));
 	ASSERT_EQ(0, ioctl(t->lo.fd, LOOP_CHANGE_FD, t->image));
 	EXPECT_FALSE(partition_exists(t->lo.name, 1));
 
-	ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
-	snprintf(dev, sizeof(dev), "%s/%sp1", t->lo.name, t->lo.name);
-	fd = open_disk(dev, O_RDONLY);
+	ASSERT_EQ(0, add_partition(t->lo.fd));
+	fd = open_partition(t->lo.name, 1, O_RDONLY);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, ioctl(t->lo.fd, LOOP_CHANGE_FD, t->other));
 	EXPECT_TRUE(partition_exists(t->lo.name, 1));
@@ -311,28 +245,19 @@ TEST_F(partitions, added_by_hand_do_not_outlive_change_fd_unless_open)
 TEST_F(partitions, that_are_open_keep_a_file_from_being_attached)
 {
 	struct target *t = &self->t;
-	__u64 seq, now;
-	char dev[64];
-	size_t i;
+	__u64 seq;
 	int fd;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
-	ASSERT_EQ(0, partition_ioctl(t->lo.fd, BLKPG_ADD_PARTITION, 1));
-	snprintf(dev, sizeof(dev), "%s/%sp1", t->lo.name, t->lo.name);
-	fd = open_disk(dev, O_RDONLY);
+	ASSERT_EQ(0, add_partition(t->lo.fd));
+	fd = open_partition(t->lo.name, 1, O_RDONLY);
 	ASSERT_LE(0, fd);
-	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
-	t->log.nr = 0;
+	ASSERT_EQ(0, watch_settle(&t->w));
 	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &seq));
 
 	EXPECT_EQ(-EBUSY, loop_configure(t->lo.fd, t->image, 0));
-	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &now));
-	EXPECT_EQ(seq, now);
-	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
-	for (i = 0; i < t->log.nr; i++)
-		EXPECT_FALSE(uevent_is_own(&t->log.ev[i], t->lo.name));
+	check_nothing(_metadata, &t->w, seq, false);
 	EXPECT_TRUE(partition_exists(t->lo.name, 1));
 	close(fd);
 
@@ -345,15 +270,12 @@ TEST_F(partitions, put_detach_off_if_it_is_asked_for_through_one)
 {
 	struct target *t = &self->t;
 	struct loop_info64 info;
-	char dev[64];
 	int fd;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, LO_FLAGS_PARTSCAN));
-	snprintf(dev, sizeof(dev), "%s/%sp1", t->lo.name, t->lo.name);
-	fd = open_disk(dev, O_RDONLY);
+	fd = open_partition(t->lo.name, 1, O_RDONLY);
 	ASSERT_LE(0, fd);
 	loop_close(&t->lo);
 

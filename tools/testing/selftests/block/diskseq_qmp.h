@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Media changed by the host: the tests of drives talk to the monitor of the
- * QEMU that they run in, by a port named "diskseq.qmp". Started with
+ * Media changed by the host: the tests of drives talk to the monitor of the QEMU
+ * that they run in, by a port named "diskseq.qmp", and skip on any other machine.
+ * QEMU is started with
  *
  *   -chardev socket,id=qmp,path=qmp,server=on,wait=off -mon chardev=qmp,mode=control
  *   -chardev socket,id=guestqmp,path=qmp
  *   -device virtserialport,chardev=guestqmp,name=diskseq.qmp
  *
- * QEMU connects the port to its own monitor. The drives have to be there as
+ * and connects the port to its own monitor. The drives have to be there as
  * "sata-cd", "scsi-cd" and "floppy", a USB bus as "usb", and two media as the
  * block nodes "medium-a" and "medium-b", in which every 512 bytes hold the text
  * "diskseq medium a", or b.
@@ -15,9 +16,12 @@
 #ifndef __DISKSEQ_QMP_H
 #define __DISKSEQ_QMP_H
 
+#include <dirent.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdarg.h>
 
-#include "diskseq.h"
+#include "diskseq_disk.h"
 
 #define QMP_PORTS	"/sys/class/virtio-ports"
 #define STICK		"diskseq-stick"
@@ -58,8 +62,8 @@ static inline int qmp_read_line(struct qmp *qmp)
 }
 
 /*
- * Command and arguments as JSON, these without the outer braces. Events, and
- * what was left of answers to somebody else, are passed over.
+ * Command and arguments as JSON, these without the outer braces. Events, and what
+ * is left of answers to another program, are passed over.
  */
 static inline int qmp_ask(struct qmp *qmp, const char *command, const char *args)
 {
@@ -87,8 +91,8 @@ static inline int qmp_ask(struct qmp *qmp, const char *command, const char *args
 }
 
 /*
- * One that has to succeed: if it doesn't, it is told what was answered. A stick
- * that was pulled lets go of its medium a little later.
+ * One that has to succeed: if it does not, the answer is printed. A stick that was
+ * pulled releases its medium a little later.
  */
 static inline int qmp_command(struct qmp *qmp, const char *command,
 			      const char *fmt, ...)
@@ -118,7 +122,7 @@ static inline void qmp_close(struct qmp *qmp)
 	qmp->fd = -1;
 }
 
-/* One can have it open: a test that was killed is the last to close it. */
+/* One process can have it open: the last close may be that of a killed test. */
 static inline int qmp_open_port(const char *path)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
@@ -166,7 +170,7 @@ static inline int qmp_open(struct qmp *qmp)
 	return ret;
 }
 
-/* For a test, which can't run if there is a @reason. */
+/* A test cannot run if there is a @reason. */
 static inline int qmp_start(struct qmp *qmp, const char **reason)
 {
 	int ret;
@@ -282,7 +286,7 @@ static inline int medium_read(int fd)
 	return ret;
 }
 
-/* What medium is there for who opens the disk now? */
+/* What medium does a program find that opens the disk now? */
 static inline int medium_read_once(const char *disk)
 {
 	int fd, ret;

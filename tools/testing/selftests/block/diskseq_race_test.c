@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Numbers that are drawn and read by many at one time: none is 0, none is given
- * twice, no reader sees one disk's number decrease, and each number that was
- * drawn was announced by exactly one event.
+ * Numbers that are assigned and read by many at one time: none is 0, none is
+ * assigned twice, no reader sees one disk's number decrease, and each number is
+ * announced by exactly one event.
  *
  * DISKSEQ_CYCLES in the environment: how many times, in all, to give disks
  * another content. Without it they do so for a while.
@@ -10,28 +10,18 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 
-#include "diskseq_disk.h"
-#include "diskseq_watch.h"
+#include "diskseq.h"
+#include "diskseq_skip.h"
 
 #define NR_LOOPS	32
 #define NR_READERS	2	/* of each kind */
-#define NR_OPENED	2	/* by those who open the disk each time */
+#define NR_OPENED	2	/* by readers that open the disk each time */
 #define IMAGE_SIZE	(64 * 1024)
 #define WHILE_MS	1000
 #define OTHER_DISK	255	/* more than NR_LOOPS */
 #define SPAN		(1024 * 1024)
 #define MIN_CHANGES	5	/* that readers shall see */
-#define LONG		900	/* seconds, for those who asked for many */
-
-static bool is_set(const bool *flag)
-{
-	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
-}
-
-static void set(bool *flag)
-{
-	__atomic_store_n(flag, true, __ATOMIC_RELEASE);
-}
+#define LONG		900	/* seconds, where DISKSEQ_CYCLES asks for many */
 
 /* 0: for a while */
 static unsigned int cycles_wanted(void)
@@ -43,10 +33,7 @@ static unsigned int cycles_wanted(void)
 
 TEST(more_than_one_cpu_online)
 {
-	const char *reason = loop_unusable();
-
-	if (reason)
-		SKIP(return, "%s", reason);
+	SKIP_IF(return, loop_unusable());
 	if (sysconf(_SC_NPROCESSORS_ONLN) < 2)
 		SKIP(return, "more_than_one_cpu_online: races can hide");
 }
@@ -84,7 +71,7 @@ struct reader {
 	int error;
 };
 
-/* Numbers above @base have entries in @seen and @drawn. */
+/* Numbers above @base have entries in @seen and @assigned. */
 struct race {
 	struct worker workers[NR_LOOPS];
 	struct reader readers[2 * NR_READERS];
@@ -111,7 +98,7 @@ struct race {
 	__u64 base;		/* greatest number before the race */
 	size_t span;		/* how many numbers it may take */
 	unsigned char *seen;	/* by readers of this disk, from 1 */
-	unsigned char *drawn;	/* for this disk, from 1 */
+	unsigned char *assigned;	/* to this disk, from 1 */
 };
 
 static void *drain_events(void *arg)
@@ -128,7 +115,7 @@ static void *drain_events(void *arg)
 			break;
 		if (!ret)
 			continue;
-		if (is_set(&race->fenced) && !strcmp(ev.uuid, race->fence))
+		if (flag_is_set(&race->fenced) && !strcmp(ev.uuid, race->fence))
 			return NULL;
 		if (ev.uuid[0])
 			continue;
@@ -208,7 +195,7 @@ static void *read_numbers(void *arg)
 		if (fds[i] < 0)
 			reader->error = -errno;
 	}
-	while (!reader->error && !is_set(&race->stop)) {
+	while (!reader->error && !flag_is_set(&race->stop)) {
 		/* the cycles need a turn, too */
 		nap();
 		for (i = 0; i < nr; i++) {
@@ -297,7 +284,7 @@ static int cycle_clr_fd(struct worker *worker, unsigned int nr)
 	return loop_detach(worker->lo.fd);
 }
 
-/* Attach; who closes last detaches, which may be one who only reads */
+/* Attach; the last close detaches, which may be that of a reader */
 static int cycle_autoclear(struct worker *worker, unsigned int nr)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
@@ -348,7 +335,7 @@ FIXTURE_VARIANT(race)
 	int (*cycle)(struct worker *worker, unsigned int nr);
 	enum kind kinds[2];	/* of readers */
 	unsigned int share;	/* of the cycles */
-	unsigned int draws;	/* in each cycle */
+	unsigned int changes;	/* in each cycle */
 	bool at_least;
 	bool held_open;
 };
@@ -358,7 +345,7 @@ FIXTURE_VARIANT_ADD(race, clr_fd)
 	.cycle = cycle_clr_fd,
 	.kinds = { BY_IOCTL, BY_SYSFS },
 	.share = 2,
-	.draws = 2,
+	.changes = 2,
 	.held_open = true,
 };
 
@@ -367,7 +354,7 @@ FIXTURE_VARIANT_ADD(race, autoclear)
 	.cycle = cycle_autoclear,
 	.kinds = { BY_OPENING, BY_SYSFS },
 	.share = 4,
-	.draws = 2,
+	.changes = 2,
 };
 
 FIXTURE_VARIANT_ADD(race, change_fd)
@@ -375,7 +362,7 @@ FIXTURE_VARIANT_ADD(race, change_fd)
 	.cycle = cycle_change_fd,
 	.kinds = { BY_IOCTL, BY_SYSFS },
 	.share = 4,
-	.draws = 1,
+	.changes = 1,
 	.at_least = true,
 	.held_open = true,
 };
@@ -398,8 +385,8 @@ FIXTURE_SETUP(race)
 	race->kinds = variant->kinds;
 	race->seen = calloc(1, race->span);
 	ASSERT_TRUE(!!race->seen);
-	race->drawn = calloc(1, race->span);
-	ASSERT_TRUE(!!race->drawn);
+	race->assigned = calloc(1, race->span);
+	ASSERT_TRUE(!!race->assigned);
 	for (i = 0; i < 2; i++) {
 		race->images[i] = backing_file(IMAGE_SIZE, false);
 		ASSERT_LE(0, race->images[i]);
@@ -433,11 +420,11 @@ FIXTURE_TEARDOWN(race)
 	close(race->images[1]);
 	free(race->records);
 	free(race->seen);
-	free(race->drawn);
+	free(race->assigned);
 	free(race);
 }
 
-/* All are there before anything is drawn, and read until all is drawn. */
+/* The readers are there before the first change, and until the last. */
 static void run_race(struct __test_metadata *_metadata, struct race *race)
 {
 	int i;
@@ -457,20 +444,20 @@ static void run_race(struct __test_metadata *_metadata, struct race *race)
 					    run_cycles, &race->workers[i]));
 	for (i = 0; i < NR_LOOPS; i++)
 		pthread_join(race->workers[i].thread, NULL);
-	set(&race->stop);
+	flag_set(&race->stop);
 	for (i = 0; i < 2 * NR_READERS; i++)
 		pthread_join(race->readers[i].thread, NULL);
 }
 
-/* What the events say, and how it goes with what the readers saw */
+/* What the events report, and whether the readers saw the same */
 struct tally {
 	__u64 whole[NR_LOOPS];	/* the last one of each disk's */
-	unsigned int draws;
+	unsigned int changes;
 	unsigned int zeroes;
 	unsigned int decreases;	/* in SEQNUM order */
-	unsigned int twice;	/* given or announced */
-	unsigned int beyond;	/* what this test reckoned with */
-	unsigned int undrawn;	/* numbers that no event has */
+	unsigned int twice;	/* assigned or announced */
+	unsigned int beyond;	/* what this test has room for */
+	unsigned int skipped;	/* numbers that no event has */
 	unsigned int unannounced;	/* but seen */
 	unsigned int wrong_disk;	/* seen there */
 };
@@ -503,31 +490,31 @@ static void tally_events(struct race *race, struct tally *tally)
 		}
 		if (rec->disk < 0) {
 			/* another disk's number, however announced */
-			race->drawn[nr] = OTHER_DISK;
+			race->assigned[nr] = OTHER_DISK;
 			continue;
 		}
 		if (!rec->media_change)
 			continue;
-		if (race->drawn[nr])
+		if (race->assigned[nr])
 			tally->twice++;
-		race->drawn[nr] = rec->disk + 1;
-		tally->draws++;
+		race->assigned[nr] = rec->disk + 1;
+		tally->changes++;
 		if (rec->diskseq > max)
 			max = rec->diskseq;
 	}
 	for (i = 1; i < race->span; i++) {
-		if (!race->drawn[i] && race->base + i <= max)
-			tally->undrawn++;
+		if (!race->assigned[i] && race->base + i <= max)
+			tally->skipped++;
 		if (!race->seen[i])
 			continue;
-		if (!race->drawn[i])
+		if (!race->assigned[i])
 			tally->unannounced++;
-		else if (race->drawn[i] != race->seen[i])
+		else if (race->assigned[i] != race->seen[i])
 			tally->wrong_disk++;
 	}
 }
 
-/* With udev about, the last close may be its own. */
+/* Where udev runs, the last close may be its own. */
 static int wait_for_detached(struct loop *lo)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
@@ -551,8 +538,7 @@ TEST_F_TIMEOUT(race, numbers_are_unique_announced_once_and_never_decrease, LONG)
 	unsigned int disagreeing = 0;
 	int i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	run_race(_metadata, race);
 
@@ -568,7 +554,7 @@ TEST_F_TIMEOUT(race, numbers_are_unique_announced_once_and_never_decrease, LONG)
 	}
 
 	uevent_name(race->fence);
-	set(&race->fenced);
+	flag_set(&race->fenced);
 	ASSERT_EQ(0, uevent_trigger(race->workers[0].lo.name, race->fence));
 	pthread_join(race->drain, NULL);
 	ASSERT_EQ(0, race->error) {
@@ -576,18 +562,18 @@ TEST_F_TIMEOUT(race, numbers_are_unique_announced_once_and_never_decrease, LONG)
 	}
 	tally_events(race, &tally);
 	TH_LOG("%u cycles, %u numbers, seen by readers: %u and %u",
-	       race->done, tally.draws, race->changes[race->kinds[0]],
+	       race->done, tally.changes, race->changes[race->kinds[0]],
 	       race->changes[race->kinds[1]]);
 
 	EXPECT_LT(0, race->done);
-	EXPECT_LE(variant->draws * race->done, tally.draws);
+	EXPECT_LE(variant->changes * race->done, tally.changes);
 	if (!variant->at_least)
-		EXPECT_EQ(variant->draws * race->done, tally.draws);
+		EXPECT_EQ(variant->changes * race->done, tally.changes);
 	EXPECT_EQ(0, tally.zeroes);
 	EXPECT_EQ(0, tally.decreases);
 	EXPECT_EQ(0, tally.twice);
 	EXPECT_EQ(0, tally.beyond);
-	EXPECT_EQ(0, tally.undrawn);
+	EXPECT_EQ(0, tally.skipped);
 	EXPECT_EQ(0, tally.unannounced);
 	EXPECT_EQ(0, tally.wrong_disk);
 
@@ -616,417 +602,6 @@ TEST_F_TIMEOUT(race, numbers_are_unique_announced_once_and_never_decrease, LONG)
 			disagreeing++;
 	}
 	EXPECT_EQ(0, disagreeing);
-}
-
-/*
- * Changes that are found by polling: scsi_debug's disk says that what is on it
- * may be another by a unit attention, as a drive does that was given another
- * medium, and is without medium while it is offline.
- */
-#define POLL_MS		"10"
-#define NR_CHANGES	10
-#define NR_OPENERS	4
-
-struct drive {
-	struct watch w;
-	int fd;
-};
-
-FIXTURE(removable)
-{
-	const char *reason;
-	struct drive d;
-};
-
-/* WRITE BUFFER with new microcode: the next command gets a unit attention */
-static int trigger_attention(int fd)
-{
-	static const unsigned char cdb[10] = { 0x3b, 0x05 };
-
-	return disk_command(fd, cdb, sizeof(cdb), NULL);
-}
-
-static int start_stop(int fd, bool start)
-{
-	/* at once: the command is over before the motor runs */
-	unsigned char cdb[6] = { 0x1b, 0x01, [4] = start };
-
-	return disk_command(fd, cdb, sizeof(cdb), NULL);
-}
-
-/* Every second command ends with an aborted transport, even if it is a poll. */
-static int fail_commands(bool fail)
-{
-	int ret;
-
-	if (fail) {
-		ret = setting_change(SCSI_DEBUG "every_nth", "2");
-		return ret ? ret : setting_change(SCSI_DEBUG "opts", "0x10");
-	}
-	ret = setting_restore(SCSI_DEBUG "opts");
-	return setting_restore(SCSI_DEBUG "every_nth") ?: ret;
-}
-
-/* 1 when the kernel has told of a new medium */
-static int wait_for_change(struct drive *d, int timeout_ms)
-{
-	long long deadline = now_ms() + timeout_ms;
-	struct uevent ev;
-	int ret;
-
-	for (;;) {
-		ret = uevent_read(d->w.nl, &ev, deadline - now_ms());
-		if (ret <= 0)
-			return ret;
-		ret = uevent_append(&d->w.log, &ev);
-		if (ret)
-			return ret;
-		if (uevent_is_own(&ev, d->w.name) && ev.media_change)
-			return 1;
-	}
-}
-
-/*
- * The drive tells whoever asks it first, and that may be somebody who asks for
- * something else, such as its capacity: then the kernel has not heard of it.
- */
-static int wait_for_attention(struct drive *d)
-{
-	long long deadline = now_ms() + PATIENCE_MS;
-	int ret;
-
-	while (!(ret = wait_for_change(d, PATIENCE_MS / 4)) && now_ms() < deadline) {
-		ret = trigger_attention(d->fd);
-		if (ret)
-			break;
-	}
-	return ret;
-}
-
-static int create_removable(struct drive *d)
-{
-	char path[128];
-	int ret;
-
-	ret = setting_change(SCSI_DEBUG "removable", "1");
-	if (!ret)
-		ret = scsi_debug_add(d->w.nl, &d->w.log, d->w.name);
-	setting_restore(SCSI_DEBUG "removable");
-	if (ret)
-		return ret;
-	/* the event comes before the driver is through: this waits for it */
-	disk_path(path, d->w.name, "device/rescan");
-	ret = write_text(path, "1");
-	if (ret)
-		return ret;
-	disk_path(path, d->w.name, "events_poll_msecs");
-	ret = write_text(path, POLL_MS);
-	if (ret)
-		return ret;
-	d->fd = open_disk(d->w.name, O_RDONLY | O_NONBLOCK);
-	if (d->fd < 0)
-		return d->fd;
-	flock(d->fd, LOCK_EX | LOCK_NB);
-	return 0;
-}
-
-FIXTURE_SETUP(removable)
-{
-	struct drive *d = &self->d;
-	long long deadline = now_ms() + PATIENCE_MS;
-	__u64 before, after = 0;
-
-	d->w.nl = -1;
-	d->fd = -1;
-	if (geteuid()) {
-		self->reason = "needs root";
-		return;
-	}
-	/* it would ask the drive first, and look at each new medium */
-	if (udev_is_running()) {
-		self->reason = "needs a machine without udev";
-		return;
-	}
-	if (!have_scsi_debug()) {
-		self->reason = "needs scsi_debug";
-		return;
-	}
-	d->w.nl = uevent_open();
-	ASSERT_LE(0, d->w.nl);
-	ASSERT_EQ(0, create_removable(d));
-	if (!has_diskseq(d->w.name, d->fd)) {
-		self->reason = "kernel has no disk sequence numbers";
-		return;
-	}
-
-	/* a new drive has things to say of its own */
-	do {
-		ASSERT_EQ(0, disk_look(d->w.name));
-		before = after;
-		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 3));
-		ASSERT_EQ(0, diskseq_sysfs(d->w.name, &after));
-		ASSERT_LT(now_ms(), deadline);
-	} while (before != after);
-	/*
-	 * A first change, since other drivers may have drawn unannounced
-	 * numbers for the device: the one for SCSI generic devices allocates a
-	 * disk that is never added.
-	 */
-	ASSERT_EQ(0, trigger_attention(d->fd));
-	ASSERT_EQ(1, wait_for_attention(d));
-	ASSERT_EQ(0, disk_look(d->w.name));
-	ASSERT_LE(0, watch_changes(&d->w, &before));
-}
-
-FIXTURE_TEARDOWN(removable)
-{
-	struct drive *d = &self->d;
-
-	if (d->fd >= 0)
-		close(d->fd);
-	if (d->w.name[0]) {
-		EXPECT_EQ(0, fail_commands(false));
-		EXPECT_EQ(0, scsi_debug_remove());
-	}
-	if (d->w.nl >= 0)
-		close(d->w.nl);
-	free(d->w.log.ev);
-}
-
-TEST_F(removable, polls_without_change_draw_nothing)
-{
-	struct drive *d = &self->d;
-	__u64 before, after, last = 0;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
-	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 10));
-	/* nor is a stopped motor another medium, "not ready" as it says */
-	ASSERT_EQ(0, start_stop(d->fd, false));
-	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 5));
-	EXPECT_EQ(0, disk_look(d->w.name));
-	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 5));
-	ASSERT_EQ(0, start_stop(d->fd, true));
-	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 5));
-	EXPECT_EQ(0, disk_look(d->w.name));
-	/* nor a drive that fails now and then */
-	ASSERT_EQ(0, fail_commands(true));
-	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 10));
-	ASSERT_EQ(0, fail_commands(false));
-	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 5));
-	EXPECT_EQ(0, disk_look(d->w.name));
-	EXPECT_EQ(0, watch_changes(&d->w, &last));
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
-	EXPECT_EQ(before, after);
-}
-
-TEST_F(removable, polled_change_draws_once_and_announces_it)
-{
-	struct drive *d = &self->d;
-	__u64 before, by_ioctl, by_sysfs, last = 0;
-	int i;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	for (i = 0; i < NR_CHANGES; i++) {
-		ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
-		ASSERT_EQ(0, trigger_attention(d->fd));
-		ASSERT_EQ(1, wait_for_attention(d)) {
-			TH_LOG("change %d not announced", i);
-		}
-		ASSERT_EQ(0, diskseq_ioctl(d->fd, &by_ioctl));
-		EXPECT_GT(by_ioctl, before);
-		/* the same change, found again by who opens the disk */
-		ASSERT_EQ(0, disk_look(d->w.name));
-		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-		EXPECT_EQ(1, watch_changes(&d->w, &last));
-		EXPECT_EQ(by_ioctl, last);
-		EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, before, by_ioctl));
-		ASSERT_EQ(0, diskseq_sysfs(d->w.name, &by_sysfs));
-		EXPECT_EQ(by_ioctl, by_sysfs);
-	}
-}
-
-TEST_F(removable, medium_gone_and_back_has_a_new_number)
-{
-	struct drive *d = &self->d;
-	__u64 before, by_ioctl, by_sysfs, last = 0;
-	char path[128];
-	int i;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	disk_path(path, d->w.name, "device/state");
-	for (i = 0; i < NR_CHANGES; i++) {
-		ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
-		ASSERT_EQ(0, write_text(path, "offline\n"));
-		ASSERT_EQ(1, wait_for_change(d, PATIENCE_MS)) {
-			TH_LOG("removal %d not announced", i);
-		}
-		ASSERT_EQ(0, write_text(path, "running\n"));
-		ASSERT_EQ(0, disk_look(d->w.name));
-		ASSERT_EQ(0, diskseq_ioctl(d->fd, &by_ioctl));
-		EXPECT_GT(by_ioctl, before);
-		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-		EXPECT_LE(1, watch_changes(&d->w, &last));
-		ASSERT_EQ(0, diskseq_sysfs(d->w.name, &by_sysfs));
-		EXPECT_EQ(by_sysfs, last);
-		EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, before, by_sysfs));
-	}
-}
-
-/*
- * A drive that flaps: a medium comes and goes all the time, and nobody has
- * looked since it did so first.
- */
-TEST_F(removable, medium_that_comes_and_goes_draws_once_until_opened)
-{
-	struct drive *d = &self->d;
-	__u64 before, after, last = 0;
-	char path[128];
-	int i;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	disk_path(path, d->w.name, "device/state");
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
-	for (i = 0; i < NR_CHANGES; i++) {
-		ASSERT_EQ(0, write_text(path, "offline\n"));
-		/* later times nothing tells, so give it the time of some polls */
-		ASSERT_EQ(!i, wait_for_change(d, i ? 3 * atoi(POLL_MS) :
-					      PATIENCE_MS));
-		ASSERT_EQ(0, write_text(path, "running\n"));
-		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-		ASSERT_EQ(0, trigger_attention(d->fd));
-		ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-	}
-	EXPECT_EQ(1, watch_changes(&d->w, &last));
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
-	EXPECT_EQ(last, after);
-	EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, before, after));
-
-	/* the next one, after somebody has looked, is news again */
-	ASSERT_EQ(0, disk_look(d->w.name));
-	ASSERT_LE(0, watch_changes(&d->w, &last));
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &before));
-	ASSERT_EQ(0, trigger_attention(d->fd));
-	ASSERT_EQ(1, wait_for_attention(d));
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &after));
-	EXPECT_GT(after, before);
-}
-
-/* Who opens the disk looks for a new medium, as the poll does. */
-struct opener {
-	struct drive *drive;
-	pthread_rwlock_t *pause;
-	pthread_t thread;
-	bool *stop;
-	__u64 last;
-	unsigned int opens;
-	unsigned int decreases;
-	unsigned int zeroes;
-	int error;
-};
-
-static void *open_and_read(void *arg)
-{
-	struct opener *opener = arg;
-
-	while (!opener->error && !is_set(opener->stop)) {
-		__u64 seq;
-		int fd;
-
-		pthread_rwlock_rdlock(opener->pause);
-		fd = open_disk(opener->drive->w.name, O_RDONLY | O_NONBLOCK);
-		if (fd < 0) {
-			opener->error = fd;
-		} else {
-			opener->error = diskseq_ioctl(fd, &seq);
-			close(fd);
-			if (!seq)
-				opener->zeroes++;
-			if (seq < opener->last)
-				opener->decreases++;
-			opener->last = seq;
-			opener->opens++;
-		}
-		pthread_rwlock_unlock(opener->pause);
-	}
-	return NULL;
-}
-
-TEST_F(removable, change_found_by_poll_or_open_draws_once)
-{
-	struct drive *d = &self->d;
-	struct opener openers[NR_OPENERS] = {};
-	__u64 first, now, before, last = 0;
-	pthread_rwlockattr_t attr;
-	pthread_rwlock_t pause;
-	bool stop = false;
-	int i, nr, ret = 0;
-
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
-
-	/* the openers never rest of their own will */
-	pthread_rwlockattr_init(&attr);
-	pthread_rwlockattr_setkind_np(&attr,
-				      PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-	pthread_rwlock_init(&pause, &attr);
-
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &first));
-	for (i = 0; i < NR_OPENERS; i++) {
-		openers[i].drive = d;
-		openers[i].pause = &pause;
-		openers[i].stop = &stop;
-		ASSERT_EQ(0, pthread_create(&openers[i].thread, NULL,
-					    open_and_read, &openers[i]));
-	}
-	for (nr = 0; nr < NR_CHANGES; nr++) {
-		/*
-		 * While they have finished with the last change: who looks at
-		 * the new medium can swallow the drive's next attention.
-		 */
-		pthread_rwlock_wrlock(&pause);
-		ret = disk_look(d->w.name);
-		if (!ret)
-			ret = diskseq_ioctl(d->fd, &before);
-		if (!ret)
-			ret = trigger_attention(d->fd);
-		pthread_rwlock_unlock(&pause);
-		if (ret)
-			break;
-		ret = wait_for_attention(d);
-		if (ret != 1) {
-			ret = ret ? ret : -ETIMEDOUT;
-			break;
-		}
-		ret = diskseq_ioctl(d->fd, &now);
-		if (ret)
-			break;
-		EXPECT_GT(now, before);
-	}
-	set(&stop);
-	for (i = 0; i < NR_OPENERS; i++) {
-		pthread_join(openers[i].thread, NULL);
-		EXPECT_EQ(0, openers[i].error);
-		EXPECT_LT(0, openers[i].opens);
-		EXPECT_EQ(0, openers[i].zeroes);
-		EXPECT_EQ(0, openers[i].decreases);
-	}
-	ASSERT_EQ(0, ret) {
-		TH_LOG("change %d: %s", nr, strerror(-ret));
-	}
-	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 2));
-	EXPECT_EQ(NR_CHANGES, watch_changes(&d->w, &last));
-	ASSERT_EQ(0, diskseq_ioctl(d->fd, &now));
-	EXPECT_EQ(last, now);
-	EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, first, now));
 }
 
 TEST_HARNESS_MAIN

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Reading a disk's sequence number: the ioctl, sysfs and uevents say the same,
- * for the disk and its partitions, to anyone who may open it.
+ * Reading a disk's sequence number: the ioctl, sysfs and uevents agree, for the
+ * disk and its partitions, for each user that may open it.
  *
  * Built twice where the compiler can: a 32-bit program on a 64-bit kernel must
  * see all of this too.
@@ -10,8 +10,8 @@
 #include <grp.h>
 #include <sys/resource.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_skip.h"
 
 #define IMAGE_SIZE	(1024 * 1024)
 #define NR_PARTITIONS	2
@@ -74,8 +74,7 @@ TEST_F(read, ioctl_sysfs_and_last_uevent_agree)
 	unsigned int nr = 0;
 	size_t i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &by_ioctl));
 	ASSERT_EQ(0, diskseq_sysfs(self->lo.name, &by_sysfs));
@@ -98,8 +97,7 @@ TEST_F(read, every_uevent_carries_the_number)
 	unsigned int disk = 0, partition = 0;
 	size_t i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < self->log.nr; i++) {
 		const struct uevent *ev = &self->log.ev[i];
@@ -124,8 +122,7 @@ TEST_F(read, partition_gives_its_disks_number)
 	unsigned int nr = 0;
 	size_t i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &disk));
 	ASSERT_EQ(0, diskseq_ioctl(self->part_fd, &partition));
@@ -147,8 +144,7 @@ TEST_F(read, uevent_file_shows_the_number)
 {
 	__u64 seq, disk = 0, partition = 0;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &seq));
 	EXPECT_EQ(0, diskseq_uevent_file(self->lo.name, &disk));
@@ -163,8 +159,7 @@ TEST_F(read, all_disks_of_the_machine_agree)
 	unsigned int checked = 0;
 	int i, nr;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	nr = list_disks(&disks);
 	ASSERT_LT(0, nr);
@@ -211,8 +206,7 @@ TEST_F(read, every_open_mode_may_read)
 	size_t i;
 	int fd;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &seq));
 	for (i = 0; i < ARRAY_SIZE(modes); i++) {
@@ -230,8 +224,7 @@ TEST_F(read, ioctl_writes_64_bits_and_no_more)
 	__u64 val[3] = { guard, guard, guard };
 	__u64 seq;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_sysfs(self->lo.name, &seq));
 	ASSERT_EQ(0, ioctl(self->lo.fd, BLKGETDISKSEQ, &val[1]));
@@ -253,8 +246,7 @@ TEST_F(read, bad_pointer_gives_efault)
 	size_t i;
 	char *mem;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &before));
 	mem = mmap(NULL, 3 * size, PROT_READ | PROT_WRITE,
@@ -282,8 +274,7 @@ TEST_F(read, other_descriptors_refuse_as_before)
 	__u64 seq;
 	int fd, fds[2];
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	EXPECT_EQ(-ENOTTY, diskseq_ioctl(self->backing, &seq));
 
@@ -322,8 +313,7 @@ TEST_F(read, tty_refuses_as_before)
 	size_t i;
 	int fd = -1;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; fd < 0 && i < ARRAY_SIZE(ttys); i++)
 		fd = open(ttys[i], O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
@@ -338,8 +328,7 @@ TEST_F(read, reading_changes_nothing)
 	__u64 before, seq = 0;
 	size_t i, mark = self->log.nr;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &before));
 	for (i = 0; i < 1000; i++) {
@@ -370,8 +359,7 @@ TEST_F(read, whoever_may_open_may_read)
 	int status;
 	pid_t pid;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(self->lo.fd, &seq));
 	/* a node of our own: udev has its opinion on the other's mode */

@@ -2,144 +2,48 @@
 /*
  * Whatever the partition table, and however slowly it is read: each event of a
  * partition carries the number that its disk has, each partition comes and goes
- * once a scan, and a scan gives no numbers away.
+ * once a scan, and a scan assigns no numbers.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <linux/blkpg.h>
 
-#include "../kselftest_harness.h"
-#include "diskseq_table.h"
+#include "diskseq.h"
+#include "diskseq_null_blk.h"
+#include "diskseq_partition.h"
+#include "diskseq_target.h"
 
 #define NR_CHAINED	20
 #define NR_SLOW		60	/* logical partitions */
 #define NR_FAST		4
 #define READ_MS		4	/* of the slow disk */
+#define READ_NSEC	"4000000"
 #define NR_ROUNDS	3
-
-struct target {
-	struct uevent_log log;
-	struct loop lo;
-	int image;
-	int nl;
-};
 
 static const char *target_setup(struct __test_metadata *_metadata,
 				struct target *t)
 {
-	const char *reason;
+	const char *reason = target_init(t);
 
-	memset(t, 0, sizeof(*t));
-	t->nl = -1;
-	t->image = -1;
-	t->lo.nr = -1;
-	t->lo.fd = -1;
-	reason = loop_unusable();
 	if (reason)
 		return reason;
-	t->nl = uevent_open();
-	ASSERT_LE(0, t->nl);
 	t->image = backing_file(TABLE_SECTORS * SECTOR, false);
 	ASSERT_LE(0, t->image);
-	ASSERT_EQ(0, loop_create(&t->lo));
-	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
+	ASSERT_EQ(0, target_create(t));
 	return NULL;
 }
 
-static void target_teardown(struct __test_metadata *_metadata, struct target *t)
-{
-	if (t->lo.nr >= 0)
-		EXPECT_EQ(0, loop_destroy(&t->lo));
-	if (t->image >= 0)
-		close(t->image);
-	if (t->nl >= 0)
-		close(t->nl);
-	free(t->log.ev);
-}
-
-/* The events of partitions, and of the disk's media changes */
-struct tally {
-	unsigned int adds;
-	unsigned int removes;
-	unsigned int others;
-	unsigned int changes;
-	unsigned int strange;	/* of partitions, with another number */
-};
-
-static void tally_events(const struct uevent_log *log, const char *disk,
-			 __u64 seq, struct tally *tally)
-{
-	size_t i;
-
-	memset(tally, 0, sizeof(*tally));
-	for (i = 0; i < log->nr; i++) {
-		const struct uevent *ev = &log->ev[i];
-
-		if (!uevent_is_own(ev, disk))
-			continue;
-		if (!ev->partition) {
-			tally->changes += ev->media_change;
-			continue;
-		}
-		if (ev->diskseq != seq)
-			tally->strange++;
-		else if (uevent_is_add(ev))
-			tally->adds++;
-		else if (uevent_is_remove(ev))
-			tally->removes++;
-		else
-			tally->others++;
-	}
-}
-
-/* All since the last call: partitions have to have the number @seq */
+/* All since the last look: partitions have to have the number @seq */
 static void expect_events(struct __test_metadata *_metadata, struct target *t,
 			  __u64 seq, unsigned int adds, unsigned int removes,
 			  unsigned int changes)
 {
-	struct tally tally;
+	struct news news;
 
-	t->log.nr = 0;
-	ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
-	tally_events(&t->log, t->lo.name, seq, &tally);
-	EXPECT_EQ(adds, tally.adds);
-	EXPECT_EQ(removes, tally.removes);
-	EXPECT_EQ(0, tally.others);
-	EXPECT_EQ(0, tally.strange);
-	EXPECT_EQ(changes, tally.changes);
-}
-
-/* How many there are; -EINVAL if one of them has not the number @seq. */
-static int count_partitions(const char *disk, __u64 seq)
-{
-	struct dirent *entry;
-	char path[128];
-	int ret = 0;
-	DIR *dir;
-
-	snprintf(path, sizeof(path), "/sys/block/%s", disk);
-	dir = opendir(path);
-	if (!dir)
-		return -errno;
-	while (ret >= 0 && (entry = readdir(dir))) {
-		__u64 by_file, by_ioctl;
-		char dev[128];
-		int fd;
-
-		if (strncmp(entry->d_name, disk, strlen(disk)))
-			continue;
-		ret++;
-		snprintf(dev, sizeof(dev), "%.31s/%.63s", disk, entry->d_name);
-		fd = open_disk(dev, O_RDONLY);
-		if (fd < 0 || diskseq_ioctl(fd, &by_ioctl) ||
-		    diskseq_uevent_file(dev, &by_file) ||
-		    by_ioctl != seq || by_file != seq)
-			ret = -EINVAL;
-		if (fd >= 0)
-			close(fd);
-	}
-	closedir(dir);
-	return ret;
+	ASSERT_EQ(0, watch_hear(&t->w, &news));
+	check_partition_events(_metadata, &news.adds, adds, seq);
+	check_partition_events(_metadata, &news.removes, removes, seq);
+	EXPECT_EQ(0, news.partition_changes);
+	EXPECT_EQ(changes, news.media);
 }
 
 FIXTURE(table)
@@ -213,7 +117,7 @@ FIXTURE_SETUP(table)
 
 FIXTURE_TEARDOWN(table)
 {
-	target_teardown(_metadata, &self->t);
+	EXPECT_EQ(0, target_destroy(&self->t));
 }
 
 TEST_F_TIMEOUT(table, partitions_come_and_go_under_the_number_of_the_disk, 120)
@@ -222,15 +126,14 @@ TEST_F_TIMEOUT(table, partitions_come_and_go_under_the_number_of_the_disk, 120)
 	struct target *t = &self->t;
 	__u64 before, seq, after;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &before));
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, LO_FLAGS_PARTSCAN));
 	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &seq));
 	EXPECT_GT(seq, before);
 	expect_events(_metadata, t, seq, nr, 0, 1);
-	EXPECT_EQ(0, uevent_unaccounted(t->nl, &t->log, before, seq));
+	EXPECT_EQ(0, uevent_unaccounted(t->w.nl, &t->w.log, before, seq));
 	EXPECT_EQ(nr, count_partitions(t->lo.name, seq));
 
 	/* a table that is read again is no other medium */
@@ -244,7 +147,7 @@ TEST_F_TIMEOUT(table, partitions_come_and_go_under_the_number_of_the_disk, 120)
 	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &after));
 	EXPECT_GT(after, seq);
 	expect_events(_metadata, t, seq, 0, nr, 1);
-	EXPECT_EQ(0, uevent_unaccounted(t->nl, &t->log, seq, after));
+	EXPECT_EQ(0, uevent_unaccounted(t->w.nl, &t->w.log, seq, after));
 	EXPECT_EQ(0, count_partitions(t->lo.name, after));
 }
 
@@ -261,23 +164,12 @@ FIXTURE_SETUP(by_hand)
 
 FIXTURE_TEARDOWN(by_hand)
 {
-	target_teardown(_metadata, &self->t);
+	EXPECT_EQ(0, target_destroy(&self->t));
 }
 
-static int partition_ioctl(int fd, int op, int partno, int first, int nr)
+static int by_ioctl(int fd, int op, int partno, int first, int nr)
 {
-	struct blkpg_partition part = {
-		.start = first * SECTOR,
-		.length = nr * SECTOR,
-		.pno = partno,
-	};
-	struct blkpg_ioctl_arg arg = {
-		.op = op,
-		.datalen = sizeof(part),
-		.data = &part,
-	};
-
-	return ioctl(fd, BLKPG, &arg) ? -errno : 0;
+	return partition_ioctl(fd, op, partno, first * SECTOR, nr * SECTOR);
 }
 
 TEST_F(by_hand, partitions_come_and_go_under_the_number_of_the_disk)
@@ -285,40 +177,37 @@ TEST_F(by_hand, partitions_come_and_go_under_the_number_of_the_disk)
 	struct target *t = &self->t;
 	int fd, open_one;
 	__u64 seq, after;
-	char dev[64];
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, LO_FLAGS_PARTSCAN));
 	fd = t->lo.fd;
 	ASSERT_EQ(0, diskseq_ioctl(fd, &seq));
 	expect_events(_metadata, t, seq, 0, 0, 1);
 
-	ASSERT_EQ(0, partition_ioctl(fd, BLKPG_ADD_PARTITION, 1, 64, 64));
-	ASSERT_EQ(0, partition_ioctl(fd, BLKPG_ADD_PARTITION, 7, 128, 64));
+	ASSERT_EQ(0, by_ioctl(fd, BLKPG_ADD_PARTITION, 1, 64, 64));
+	ASSERT_EQ(0, by_ioctl(fd, BLKPG_ADD_PARTITION, 7, 128, 64));
 	expect_events(_metadata, t, seq, 2, 0, 0);
 	EXPECT_EQ(2, count_partitions(t->lo.name, seq));
 
-	/* a new size is told by nobody */
-	ASSERT_EQ(0, partition_ioctl(fd, BLKPG_RESIZE_PARTITION, 7, 128, 128));
+	/* a new size is not reported */
+	ASSERT_EQ(0, by_ioctl(fd, BLKPG_RESIZE_PARTITION, 7, 128, 128));
 	expect_events(_metadata, t, seq, 0, 0, 0);
 	EXPECT_EQ(2, count_partitions(t->lo.name, seq));
 
 	/* what fails does nothing */
-	EXPECT_EQ(-EBUSY, partition_ioctl(fd, BLKPG_ADD_PARTITION, 2, 100, 64));
-	EXPECT_EQ(-EBUSY, partition_ioctl(fd, BLKPG_RESIZE_PARTITION, 1, 64, 128));
-	EXPECT_EQ(-ENXIO, partition_ioctl(fd, BLKPG_DEL_PARTITION, 3, 0, 0));
-	snprintf(dev, sizeof(dev), "%s/%sp1", t->lo.name, t->lo.name);
-	open_one = open_disk(dev, O_RDONLY);
+	EXPECT_EQ(-EBUSY, by_ioctl(fd, BLKPG_ADD_PARTITION, 2, 100, 64));
+	EXPECT_EQ(-EBUSY, by_ioctl(fd, BLKPG_RESIZE_PARTITION, 1, 64, 128));
+	EXPECT_EQ(-ENXIO, by_ioctl(fd, BLKPG_DEL_PARTITION, 3, 0, 0));
+	open_one = open_partition(t->lo.name, 1, O_RDONLY);
 	ASSERT_LE(0, open_one);
-	EXPECT_EQ(-EBUSY, partition_ioctl(fd, BLKPG_DEL_PARTITION, 1, 0, 0));
+	EXPECT_EQ(-EBUSY, by_ioctl(fd, BLKPG_DEL_PARTITION, 1, 0, 0));
 	EXPECT_EQ(-1, ioctl(fd, BLKRRPART));
 	EXPECT_EQ(EBUSY, errno);
 	close(open_one);
 	expect_events(_metadata, t, seq, 0, 0, 0);
 
-	ASSERT_EQ(0, partition_ioctl(fd, BLKPG_DEL_PARTITION, 1, 0, 0));
+	ASSERT_EQ(0, by_ioctl(fd, BLKPG_DEL_PARTITION, 1, 0, 0));
 	expect_events(_metadata, t, seq, 0, 1, 0);
 	/* the table has none */
 	ASSERT_EQ(0, ioctl(fd, BLKRRPART));
@@ -329,37 +218,10 @@ TEST_F(by_hand, partitions_come_and_go_under_the_number_of_the_disk)
 }
 
 /* A disk that takes its time for each read, with a table of many reads */
-#define SLOW_ITEM	NULL_BLK "/diskseq_slow"
-
-static int slow_set(const char *attr, const char *value)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), SLOW_ITEM "/%s", attr);
-	return write_text(path, value);
-}
-
 static int slow_create(void)
 {
-	char path[128], name[64], buf[32];
-	int fd, ret;
+	int ret, fd = null_blk_slow("2", READ_NSEC, true);
 
-	snprintf(buf, sizeof(buf), "%d", READ_MS * 1000000);
-	if (mkdir(SLOW_ITEM, 0755))
-		return -errno;
-	if (slow_set("size", "2") || slow_set("memory_backed", "1") ||
-	    slow_set("irqmode", "2") || slow_set("completion_nsec", buf) ||
-	    slow_set("power", "1"))
-		return -EIO;
-	snprintf(name, sizeof(name), "%s", strrchr(SLOW_ITEM, '/') + 1);
-	snprintf(path, sizeof(path), "/sys/block/%s", name);
-	if (access(path, F_OK)) {
-		ret = read_text(SLOW_ITEM "/index", buf, sizeof(buf));
-		if (ret)
-			return ret;
-		snprintf(name, sizeof(name), "nullb%d", atoi(buf));
-	}
-	fd = open_disk(name, O_RDWR);
 	if (fd < 0)
 		return fd;
 	ret = table_chain(fd, NR_SLOW);
@@ -385,7 +247,6 @@ FIXTURE_SETUP(slow_scan)
 		self->reason = "needs null_blk and configfs";
 	if (self->reason)
 		return;
-	rmdir(SLOW_ITEM);
 	self->slow = slow_create();
 	ASSERT_LE(0, self->slow);
 	ASSERT_EQ(0, table_mbr(self->t.image));
@@ -393,10 +254,10 @@ FIXTURE_SETUP(slow_scan)
 
 FIXTURE_TEARDOWN(slow_scan)
 {
-	target_teardown(_metadata, &self->t);
+	EXPECT_EQ(0, target_destroy(&self->t));
 	if (self->slow >= 0)
 		close(self->slow);
-	rmdir(SLOW_ITEM);
+	rmdir(NULL_BLK_SLOW);
 }
 
 struct attach {
@@ -419,47 +280,63 @@ static void *attach_slow(void *arg)
 	return NULL;
 }
 
-static int next_event(struct target *t, struct uevent *ev)
-{
-	int ret;
+/* The events of partitions, and of the disk's media changes */
+struct tally {
+	unsigned int adds;
+	unsigned int removes;
+	unsigned int others;
+	unsigned int changes;
+	unsigned int strange;	/* of partitions, with another number */
+};
 
-	do {
-		ret = uevent_read(t->nl, ev, PATIENCE_MS);
-		if (ret <= 0)
-			return ret ? ret : -ETIMEDOUT;
-		ret = uevent_append(&t->log, ev);
-		if (ret)
-			return ret;
-	} while (!uevent_is_own(ev, t->lo.name));
-	return 0;
+static void tally_events(const struct uevent_log *log, const char *disk,
+			 __u64 seq, struct tally *tally)
+{
+	size_t i;
+
+	memset(tally, 0, sizeof(*tally));
+	for (i = 0; i < log->nr; i++) {
+		const struct uevent *ev = &log->ev[i];
+
+		if (!uevent_is_own(ev, disk))
+			continue;
+		if (!ev->partition) {
+			tally->changes += ev->media_change;
+			continue;
+		}
+		if (ev->diskseq != seq)
+			tally->strange++;
+		else if (uevent_is_add(ev))
+			tally->adds++;
+		else if (uevent_is_remove(ev))
+			tally->removes++;
+		else
+			tally->others++;
+	}
 }
 
 /*
- * While a slow scan is under way somebody takes the file away and attaches
- * another: by their number the events of both can be told from each other.
+ * While a slow scan is under way the file is detached and another one attached: by
+ * their number the events of both can be told apart.
  */
 TEST_F_TIMEOUT(slow_scan, events_of_two_instances_are_told_apart, 120)
 {
 	struct target *t = &self->t;
 	int i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < NR_ROUNDS; i++) {
 		struct attach slow = { .fd = t->lo.fd, .image = self->slow };
 		__u64 first, second, last = 0;
 		struct tally tally;
-		struct uevent ev;
 		size_t n;
 
-		t->log.nr = 0;
+		t->w.log.nr = 0;
+		t->w.mark = 0;
 		ASSERT_EQ(0, pthread_create(&slow.thread, NULL, attach_slow,
 					    &slow));
-		do {
-			ASSERT_EQ(0, next_event(t, &ev));
-		} while (!ev.media_change);
-		first = ev.diskseq;
+		ASSERT_EQ(0, wait_for_change(&t->w, &first));
 		EXPECT_NE(0, first);
 		ASSERT_EQ(0, loop_detach(t->lo.fd));
 		ASSERT_EQ(0, loop_configure(t->lo.fd, t->image,
@@ -468,27 +345,27 @@ TEST_F_TIMEOUT(slow_scan, events_of_two_instances_are_told_apart, 120)
 		pthread_join(slow.thread, NULL);
 		ASSERT_EQ(0, slow.ret);
 		EXPECT_LE(NR_SLOW * READ_MS, slow.took);
-		ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
+		ASSERT_EQ(0, uevent_fence(t->w.nl, t->lo.name, &t->w.log));
 
-		tally_events(&t->log, t->lo.name, first, &tally);
+		tally_events(&t->w.log, t->lo.name, first, &tally);
 		EXPECT_EQ(1 + NR_SLOW, tally.adds);
 		EXPECT_EQ(1 + NR_SLOW, tally.removes);
 		EXPECT_EQ(NR_FAST, tally.strange);
-		tally_events(&t->log, t->lo.name, second, &tally);
+		tally_events(&t->w.log, t->lo.name, second, &tally);
 		EXPECT_EQ(NR_FAST, tally.adds);
 		EXPECT_EQ(0, tally.removes);
 		EXPECT_EQ(2 * (1 + NR_SLOW), tally.strange);
 		EXPECT_EQ(3, tally.changes);
-		for (n = 0; n < t->log.nr; n++) {
-			if (!uevent_is_own(&t->log.ev[n], t->lo.name))
+		for (n = 0; n < t->w.log.nr; n++) {
+			if (!uevent_is_own(&t->w.log.ev[n], t->lo.name))
 				continue;
-			EXPECT_LE(last, t->log.ev[n].diskseq);
-			last = t->log.ev[n].diskseq;
+			EXPECT_LE(last, t->w.log.ev[n].diskseq);
+			last = t->w.log.ev[n].diskseq;
 		}
 		EXPECT_EQ(second, last);
 		EXPECT_EQ(NR_FAST, count_partitions(t->lo.name, second));
 		ASSERT_EQ(0, loop_detach(t->lo.fd));
-		ASSERT_EQ(0, uevent_fence(t->nl, t->lo.name, &t->log));
+		ASSERT_EQ(0, uevent_fence(t->w.nl, t->lo.name, &t->w.log));
 	}
 }
 

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * USB sticks, in QEMU: one that is plugged in is a new disk with a new number,
- * and one whose medium is changed gets a new number, whoever hears of it first.
+ * and one whose medium is changed gets a new number, whichever command the stick
+ * reports it to.
+ *
+ * Needs the monitor of QEMU, see diskseq_qmp.h, and skips on other machines.
  */
 #define _GNU_SOURCE
-#include <limits.h>
 #include <pthread.h>
 
-#include "../kselftest_harness.h"
+#include "diskseq.h"
 #include "diskseq_drive.h"
 #include "diskseq_qmp.h"
 #include "diskseq_suspend.h"
@@ -31,23 +33,10 @@ FIXTURE(stick)
 };
 
 /* The next event of a USB disk that is added or removed */
-static int wait_for_stick(struct watch *d, bool (*action)(const struct uevent *ev),
+static int wait_for_stick(struct watch *d, bool (*is)(const struct uevent *ev),
 			  struct uevent *ev)
 {
-	long long deadline = now_ms() + PATIENCE_MS;
-	int ret;
-
-	for (;;) {
-		ret = uevent_read(d->nl, ev, deadline - now_ms());
-		if (ret <= 0)
-			return ret ? ret : -ETIMEDOUT;
-		ret = uevent_append(&d->log, ev);
-		if (ret)
-			return ret;
-		if (action(ev) && !ev->partition && !ev->uuid[0] &&
-		    strstr(ev->devpath, "/usb"))
-			return 0;
-	}
+	return uevent_wait_for_disk(d->nl, &d->log, is, "/usb", ev);
 }
 
 static int plug_in(struct qmp *qmp, struct watch *d, const char *node,
@@ -107,11 +96,11 @@ FIXTURE_SETUP(stick)
 		return;
 	ASSERT_EQ(0, disk_poll(d->name, POLL_MS));
 	/*
-	 * A first change, since other drivers may have drawn unannounced
-	 * numbers for the device.
+	 * A first change, since numbers may have been assigned for the device
+	 * that no event announces.
 	 */
 	ASSERT_EQ(0, medium_change(&self->qmp, STICK_DRIVE, 'a'));
-	ASSERT_EQ(0, watch_wait(d, true));
+	ASSERT_EQ(0, wait_for_change(d, NULL));
 	ASSERT_EQ(0, drive_settle(d));
 	ASSERT_EQ(0, watch_hear(d, &news));
 	ASSERT_EQ(0, drive_diskseq(d, &self->seq));
@@ -127,10 +116,8 @@ FIXTURE_TEARDOWN(stick)
 		EXPECT_EQ(0, wait_for_stick(d, uevent_is_remove, &ev));
 	}
 	EXPECT_EQ(0, setting_restore(DELAY));
-	if (d->nl >= 0)
-		close(d->nl);
 	qmp_close(&self->qmp);
-	free(d->log.ev);
+	watch_close(d);
 }
 
 TEST_F(stick, that_is_plugged_in_again_is_a_new_disk)
@@ -141,8 +128,7 @@ TEST_F(stick, that_is_plugged_in_again_is_a_new_disk)
 	__u64 seq;
 	int i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < NR_CHANGES; i++) {
 		char node[] = "medium-b";
@@ -171,33 +157,33 @@ TEST_F(stick, new_medium_has_a_new_number)
 	struct watch *d = &self->d;
 	int i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < NR_CHANGES; i++) {
 		char medium = i % 2 ? 'a' : 'b';
 
 		ASSERT_EQ(0, medium_change(&self->qmp, STICK_DRIVE, medium));
-		check_changed(_metadata, &self->d, &self->seq);
+		drive_check_changed(_metadata, &self->d, &self->seq);
 		EXPECT_EQ(medium, medium_read_once(d->name));
 	}
 	/* and that there is none is a change too */
 	ASSERT_EQ(0, medium_none(&self->qmp, STICK_DRIVE));
-	check_changed(_metadata, &self->d, &self->seq);
+	drive_check_changed(_metadata, &self->d, &self->seq);
 	EXPECT_EQ(-ENOMEDIUM, medium_read_once(d->name));
 	/* as often as the kernel polls in five minutes, if udev asks it to */
 	ASSERT_EQ(0, disk_wait_for_polls(d->name, NR_POLLS));
-	check_unchanged(_metadata, d, self->seq, 0);
+	drive_check_unchanged(_metadata, d, self->seq, 0);
 	ASSERT_EQ(0, medium_insert(&self->qmp, STICK_DRIVE, 'a'));
-	check_changed(_metadata, &self->d, &self->seq);
+	drive_check_changed(_metadata, &self->d, &self->seq);
 	EXPECT_EQ('a', medium_read_once(d->name));
 	ASSERT_EQ(0, disk_wait_for_polls(d->name, NR_POLLS));
-	check_unchanged(_metadata, d, self->seq, 0);
+	drive_check_unchanged(_metadata, d, self->seq, 0);
 }
 
 /*
- * A stick tells of its new medium whoever sends the next commands. Until the
- * number is new nobody may read it, though the kernel was not the one to hear.
+ * A stick reports its new medium to the next commands, whichever program sends them.
+ * Until the number is new the medium must not be read, though the kernel has not
+ * noticed the change.
  */
 TEST_F(stick, new_medium_that_another_heard_of_is_not_read_under_the_old_number)
 {
@@ -206,8 +192,7 @@ TEST_F(stick, new_medium_that_another_heard_of_is_not_read_under_the_old_number)
 	__u64 seq;
 	int i, j, fd, medium;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < NR_CHANGES; i++) {
 		fd = open_disk(d->name, O_RDONLY | O_DIRECT);
@@ -261,15 +246,14 @@ TEST_F(stick, keeps_its_number_while_the_machine_sleeps)
 	struct watch *d = &self->d;
 	int ret;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ret = suspend_and_resume();
 	if (ret == -ENODEV)
 		SKIP(return, "needs CONFIG_SUSPEND and CONFIG_PM_DEBUG");
 	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, drive_settle(d));
-	check_unchanged(_metadata, d, self->seq, 0);
+	drive_check_unchanged(_metadata, d, self->seq, 0);
 	EXPECT_EQ('a', medium_read_once(d->name));
 }
 
@@ -281,8 +265,7 @@ TEST_F(stick, pulled_while_it_is_read_fails_the_read)
 	struct timespec end;
 	int i;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	/* each read takes a while, so that it is the one that the pull meets */
 	ASSERT_EQ(0, qmp_command(&self->qmp, "blockdev-add",
@@ -297,7 +280,7 @@ TEST_F(stick, pulled_while_it_is_read_fails_the_read)
 		ASSERT_LE(0, reader.fd);
 		ASSERT_EQ(0, pthread_create(&reader.thread, NULL,
 					    read_until_it_fails, &reader));
-		ASSERT_EQ(0, disk_wait_for_inflight(d->name));
+		ASSERT_EQ(0, disk_wait_for_inflight(d->name, NULL));
 		ASSERT_EQ(0, pull_out(&self->qmp));
 		clock_gettime(CLOCK_REALTIME, &end);
 		end.tv_sec += PATIENCE_MS / 1000;

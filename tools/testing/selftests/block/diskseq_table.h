@@ -10,7 +10,7 @@
 
 #include <endian.h>
 
-#include "diskseq.h"
+#include "diskseq_util.h"
 
 #define SECTOR		512
 #define TABLE_SECTORS	4096	/* of the disk that a table is for */
@@ -78,6 +78,19 @@ static inline int mbr_write(int fd, __u64 sector, const struct mbr_entry *entrie
 
 	memcpy(buf + 446, entries, nr * sizeof(*entries));
 	return table_write(fd, sector, buf, sizeof(buf));
+}
+
+/* The two partitions of most tests, in the first sector of a disk */
+static inline void table_two(unsigned char sector[static SECTOR])
+{
+	const struct mbr_entry entries[4] = {
+		MBR_ENTRY(TYPE_LINUX, 64, 64),
+		MBR_ENTRY(TYPE_LINUX, 128, 64),
+	};
+
+	memcpy(sector + 446, entries, sizeof(entries));
+	sector[510] = 0x55;
+	sector[511] = 0xaa;
 }
 
 /* Four primary partitions */

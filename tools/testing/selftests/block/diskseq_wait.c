@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * How to attach a file to a loop device and wait for the uevent that says so,
+ * How to attach a file to a loop device and wait for the uevent that reports it,
  * step by step as in Documentation/block/diskseq.rst. An example to take from:
  * plain netlink, no library, and no time limit.
  *
  *   diskseq_wait FILE [PARTITION]
  *
- * waits for the disk, or for a partition of it, and says what it is called and
- * which number it has. The device stays attached.
+ * waits for the disk, or for a partition of it, and prints its name and number. The
+ * device stays attached.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -97,7 +97,7 @@ static int wait_attach(int loop, int file, __u32 flags, __u64 *diskseq)
 	return -1;
 }
 
-/* Step 5: what is opened by a name is the right one if its number says so. */
+/* Step 5: what is opened by a name is the right one if its number is. */
 static int wait_open(const char *devname, __u64 diskseq, int flags)
 {
 	char path[64];
@@ -158,7 +158,7 @@ static bool wait_judge(const char *buf, size_t len, struct wait_event *ev,
 }
 
 /*
- * Step 4: what no event says any more, the kernel does. What it is asked for by
+ * Step 4: what no event reports any more, the kernel does. What it is asked for by
  * name has the number, or is another disk. Whatever attaching announces has been
  * announced when that has returned, so there is no event left to wait for.
  */

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The example of waiting for an event, diskseq_wait.c: each of its steps, with
- * the events that it has to tell apart and with those that it never gets.
+ * The example of waiting for an event, diskseq_wait.c: each of its steps, with the
+ * events that it has to tell apart and with those that it never gets.
  */
 #define _GNU_SOURCE
 #include <sys/prctl.h>
 
-#include "../kselftest_harness.h"
 #include "diskseq.h"
+#include "diskseq_skip.h"
 
 /* A kernel that has no number */
 static bool without_number;
@@ -52,7 +52,7 @@ static const char *wait_unusable(void)
 		return "can't make a loop device";
 	snprintf(path, sizeof(path), "/dev/%s", lo.name);
 	if (access(path, F_OK))
-		reason = "needs somebody who makes nodes in /dev";
+		reason = "needs device nodes in /dev";
 	loop_destroy(&lo);
 	return reason;
 }
@@ -129,8 +129,7 @@ TEST_F(wait, takes_no_event_of_others_for_its_own)
 {
 	const struct uevent *ev;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	/* of another disk, and of another medium of the same disk */
 	ASSERT_EQ(0, loop_configure(self->other.fd, self->image, 0));
@@ -154,8 +153,7 @@ TEST_F(wait, finds_the_event_of_a_partition)
 	struct loop_info64 info;
 	int fd;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, loop_configure(self->lo.fd, self->image,
 				    LO_FLAGS_PARTSCAN));
@@ -186,8 +184,7 @@ TEST_F(wait, finds_the_action_that_it_waits_for)
 {
 	const struct uevent *ev;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, wait_attach(self->lo.fd, self->image, LO_FLAGS_PARTSCAN,
 				 &self->ev.diskseq));
@@ -205,8 +202,7 @@ TEST_F(wait, finds_the_action_that_it_waits_for)
 /* The event that is waited for never comes. */
 TEST_F(wait, gives_up_at_a_greater_number)
 {
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, wait_attach(self->lo.fd, self->image, 0,
 				 &self->ev.diskseq));
@@ -219,8 +215,7 @@ TEST_F(wait, gives_up_at_a_greater_number)
 /* They were lost before there was anything to wait for. */
 TEST_F(wait, asks_when_events_were_lost)
 {
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, overflow(self->src.fd, self->other.name));
 	ASSERT_EQ(0, wait_attach(self->lo.fd, self->image, 0,
@@ -234,8 +229,7 @@ TEST_F(wait, asks_when_events_were_lost)
 
 TEST_F(wait, asks_and_learns_that_the_disk_is_another)
 {
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, wait_attach(self->lo.fd, self->image, 0,
 				 &self->ev.diskseq));
@@ -247,7 +241,7 @@ TEST_F(wait, asks_and_learns_that_the_disk_is_another)
 	EXPECT_EQ(WAIT_GONE, wait_for(&self->src, &self->ev));
 }
 
-/* An event that says that the disk is another by now, from who may send one */
+/* An event of root's, by which the disk is another by now */
 static int forge(const char *disk, __u64 seq)
 {
 	struct sockaddr_nl group = { .nl_family = AF_NETLINK, .nl_groups = 1 };
@@ -281,8 +275,7 @@ TEST_F(wait, believes_the_kernel_only)
 	const struct uevent *ev;
 	__u64 seq = 0;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_sysfs(self->lo.name, &seq));
 	ASSERT_EQ(0, forge(self->lo.name, seq + 1000));
@@ -299,8 +292,7 @@ TEST_F(wait, opens_no_other_disk_by_the_name)
 {
 	int fd;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, wait_attach(self->lo.fd, self->image, LO_FLAGS_PARTSCAN,
 				 &self->ev.diskseq));
@@ -318,8 +310,7 @@ TEST_F(wait, opens_no_other_disk_by_the_name)
 
 TEST_F(wait, leaves_nothing_attached_where_there_is_no_number)
 {
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 
 	without_number = true;
 	EXPECT_EQ(-1, wait_attach(self->lo.fd, self->image, 0,
@@ -359,14 +350,13 @@ static int run_program(int image, char *said, size_t size)
 
 TEST_F(wait, program_says_which_disk_it_has_attached)
 {
-	unsigned long long told;
+	unsigned long long number;
 	struct loop lo;
 	char said[128];
 	__u64 seq = 0;
 	int nr;
 
-	if (self->reason)
-		SKIP(return, "%s", self->reason);
+	SKIP_IF(return, self->reason);
 	if (access("./diskseq_wait", X_OK))
 		SKIP(return, "diskseq_wait is not here");
 
@@ -374,13 +364,13 @@ TEST_F(wait, program_says_which_disk_it_has_attached)
 	loop_close(&self->lo);
 	loop_close(&self->other);
 	ASSERT_EQ(0, run_program(self->image, said, sizeof(said)));
-	nr = sscanf(said, "loop%dp2 %llu", &lo.nr, &told);
+	nr = sscanf(said, "loop%dp2 %llu", &lo.nr, &number);
 	ASSERT_EQ(2, nr);
 	snprintf(lo.name, sizeof(lo.name), "loop%d", lo.nr);
 	ASSERT_EQ(0, loop_open(&lo, O_RDWR));
 	EXPECT_EQ(0, diskseq_ioctl(lo.fd, &seq));
 	EXPECT_EQ(0, loop_detach(lo.fd));
-	EXPECT_EQ(seq, told);
+	EXPECT_EQ(seq, number);
 	loop_close(&lo);
 }
 

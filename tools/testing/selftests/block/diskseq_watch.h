@@ -1,20 +1,31 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What the kernel tells of a disk from one look at it to the next.
+ * What the kernel reports of a disk from one look at it to the next.
  */
 #ifndef __DISKSEQ_WATCH_H
 #define __DISKSEQ_WATCH_H
 
-#include "../kselftest_harness.h"
-#include "diskseq.h"
+#include "diskseq_number.h"
+#include "diskseq_skip.h"
+#include "diskseq_uevent.h"
 
-/* A disk, and what was told so far */
+/* A disk, and what was reported so far */
 struct watch {
 	struct uevent_log log;
 	size_t mark;		/* what is new in the log */
 	__u64 highest;		/* number of an event before that */
+	__u64 known;		/* highest that was announced */
 	char name[64];
+	const char *fence;	/* a disk that stays, if this one may not */
+	int held;		/* a descriptor to ask, if an open may fail */
 	int nl;
+};
+
+/* Events of partitions, and the numbers that they have */
+struct partition_news {
+	unsigned int nr;
+	__u64 lowest;
+	__u64 highest;
 };
 
 /* What happened between two looks */
@@ -23,9 +34,33 @@ struct news {
 	unsigned int plain;	/* plain change events after the last of them */
 	unsigned int requests;	/* to eject the medium */
 	unsigned int decreases;	/* of the number, in SEQNUM order */
+	unsigned int stale;	/* media changes without a new number */
+	unsigned int early;	/* events with a number not yet announced */
+	struct partition_news adds;
+	struct partition_news removes;
+	unsigned int partition_changes;
 	__u64 announced;	/* number of the last media change */
 	__u64 last;		/* number of the disk's last event */
 };
+
+/* Of a disk that may get its name later */
+static inline int watch_open(struct watch *w, const char *name)
+{
+	memset(w, 0, sizeof(*w));
+	if (name)
+		snprintf(w->name, sizeof(w->name), "%s", name);
+	w->nl = uevent_open();
+	return w->nl < 0 ? w->nl : 0;
+}
+
+static inline void watch_close(struct watch *w)
+{
+	if (w->nl >= 0)
+		close(w->nl);
+	w->nl = -1;
+	free(w->log.ev);
+	memset(&w->log, 0, sizeof(w->log));
+}
 
 /* The number that it has, or 0 */
 static inline __u64 watch_number(const struct watch *w)
@@ -35,36 +70,64 @@ static inline __u64 watch_number(const struct watch *w)
 	return diskseq_sysfs(w->name, &seq) ? 0 : seq;
 }
 
-/* What there is to hear of since the last call, up to now */
+static inline int watch_fence(struct watch *w)
+{
+	return uevent_fence(w->nl, w->fence ? w->fence : w->name, &w->log);
+}
+
+static inline void partition_news_add(struct partition_news *news, __u64 seq)
+{
+	if (!news->nr++ || seq < news->lowest)
+		news->lowest = seq;
+	if (seq > news->highest)
+		news->highest = seq;
+}
+
+static inline void news_add(struct news *news, struct watch *w,
+			    const struct uevent *ev)
+{
+	if (ev->diskseq < w->highest)
+		news->decreases++;
+	w->highest = ev->diskseq;
+	if (ev->partition) {
+		if (uevent_is_add(ev))
+			partition_news_add(&news->adds, ev->diskseq);
+		else if (uevent_is_remove(ev))
+			partition_news_add(&news->removes, ev->diskseq);
+		else
+			news->partition_changes++;
+		return;
+	}
+	news->last = ev->diskseq;
+	news->requests += ev->eject_request;
+	if (ev->media_change) {
+		news->media++;
+		if (ev->diskseq <= w->known)
+			news->stale++;
+		news->announced = ev->diskseq;
+		news->plain = 0;
+		w->known = ev->diskseq;
+		return;
+	}
+	/* that the device became read-only is in place before */
+	if (ev->diskseq > w->known && !ev->ro_changed)
+		news->early++;
+	if (uevent_is_plain_change(ev))
+		news->plain++;
+}
+
+/* What is reported since the last call, up to now */
 static inline int watch_hear(struct watch *w, struct news *news)
 {
 	int ret;
 
 	memset(news, 0, sizeof(*news));
-	ret = uevent_fence(w->nl, w->name, &w->log);
+	ret = watch_fence(w);
 	if (ret)
 		return ret;
-	for (; w->mark < w->log.nr; w->mark++) {
-		const struct uevent *ev = &w->log.ev[w->mark];
-
-		if (!uevent_is_own(ev, w->name))
-			continue;
-		if (ev->diskseq < w->highest)
-			news->decreases++;
-		w->highest = ev->diskseq;
-		/* those of a partition are none of the disk's */
-		if (ev->partition)
-			continue;
-		news->last = ev->diskseq;
-		news->requests += ev->eject_request;
-		if (ev->media_change) {
-			news->media++;
-			news->announced = ev->diskseq;
-			news->plain = 0;
-		} else if (uevent_is_plain_change(ev)) {
-			news->plain++;
-		}
-	}
+	for (; w->mark < w->log.nr; w->mark++)
+		if (uevent_is_own(&w->log.ev[w->mark], w->name))
+			news_add(news, w, &w->log.ev[w->mark]);
 	return 0;
 }
 
@@ -88,34 +151,97 @@ static inline int watch_settle(struct watch *w)
 	return watch_hear(w, &news);
 }
 
-/* Wait for a new medium or a request to eject one, which stay to be heard of. */
-static inline int watch_wait(struct watch *w, bool media)
+/* The next event of the disk itself that @is holds for; it counts as new. */
+static inline int watch_wait(struct watch *w,
+			     bool (*is)(const struct uevent *ev),
+			     int timeout_ms, struct uevent *ev)
 {
-	long long deadline = now_ms() + PATIENCE_MS;
-	struct uevent ev;
+	long long deadline = now_ms() + timeout_ms;
 	int ret;
 
 	for (;;) {
-		ret = uevent_read(w->nl, &ev, deadline - now_ms());
+		ret = uevent_read(w->nl, ev, deadline - now_ms());
 		if (ret <= 0)
 			return ret ? ret : -ETIMEDOUT;
-		ret = uevent_append(&w->log, &ev);
+		ret = uevent_append(&w->log, ev);
 		if (ret)
 			return ret;
-		if (uevent_is_own(&ev, w->name) &&
-		    (media ? ev.media_change : ev.eject_request))
+		if (uevent_is_own(ev, w->name) && !ev->partition && is(ev))
 			return 0;
 	}
 }
 
+/* Another medium is announced; its number goes to @seq, if wanted. */
+static inline int wait_for_change(struct watch *w, __u64 *seq)
+{
+	struct uevent ev;
+	int ret = watch_wait(w, uevent_is_media_change, PATIENCE_MS, &ev);
+
+	if (seq)
+		*seq = ret ? 0 : ev.diskseq;
+	return ret;
+}
+
+/* So many events of partitions, all with the number @seq */
+static inline void check_partition_events(struct __test_metadata *_metadata,
+					  const struct partition_news *news,
+					  unsigned int nr, __u64 seq)
+{
+	EXPECT_EQ(nr, news->nr);
+	if (!news->nr)
+		return;
+	EXPECT_EQ(seq, news->lowest);
+	EXPECT_EQ(seq, news->highest);
+}
+
+enum partitions {
+	ANY_PARTITIONS,		/* the test looks at them itself */
+	NO_PARTITIONS,		/* no event of one */
+	PARTITIONS_APPEAR,	/* with the new number */
+	PARTITIONS_VANISH,	/* with the old number */
+	PARTITIONS_CHANGE,	/* both */
+};
+
+#define NR_PARTITIONS	2	/* that backing_file() makes */
+#define ANY_CHANGES	0	/* one at least */
+
+static inline void check_partition_news(struct __test_metadata *_metadata,
+					const struct news *news, __u64 old,
+					__u64 seq, enum partitions partitions)
+{
+	if (partitions == NO_PARTITIONS) {
+		EXPECT_EQ(0, news->adds.nr);
+		EXPECT_EQ(0, news->removes.nr);
+		return;
+	}
+	if (news->adds.nr) {
+		EXPECT_EQ(seq, news->adds.lowest);
+		EXPECT_EQ(seq, news->adds.highest);
+	}
+	if (news->removes.nr && partitions == PARTITIONS_VANISH) {
+		EXPECT_EQ(old, news->removes.lowest);
+		EXPECT_EQ(old, news->removes.highest);
+	}
+	/* udev may hold one open, so that none is dropped */
+	if (udev_is_running())
+		return;
+	if (partitions == PARTITIONS_APPEAR || partitions == PARTITIONS_CHANGE)
+		EXPECT_LE(NR_PARTITIONS, news->adds.nr);
+	if (partitions == PARTITIONS_VANISH || partitions == PARTITIONS_CHANGE)
+		EXPECT_LE(NR_PARTITIONS, news->removes.nr);
+	if (partitions == PARTITIONS_VANISH)
+		EXPECT_EQ(0, news->adds.nr);
+}
+
 /*
- * For tests. What has happened since the last look is a change of the medium,
- * which had the number @old: by so many draws, each announced, and the last one in
- * both ways. Returns the new number.
+ * What has happened since the last look is a change of the medium, which had the
+ * number @old: so many numbers were assigned, each is announced, and the last one
+ * in both ways. Returns the new number.
  */
 static inline __u64 check_change(struct __test_metadata *_metadata,
 				 struct watch *w, __u64 old,
-				 unsigned int draws)
+				 unsigned int changes,
+				 enum partitions partitions)
 {
 	__u64 by_sysfs, by_ioctl = 0;
 	struct news news = {};
@@ -124,21 +250,38 @@ static inline __u64 check_change(struct __test_metadata *_metadata,
 	/* first of all, lest the fence hides what came too late */
 	by_sysfs = watch_number(w);
 	EXPECT_LT(old, by_sysfs);
+	if (w->known < old)
+		w->known = old;
+	if (w->highest < old)
+		w->highest = old;
 	EXPECT_EQ(0, watch_hear(w, &news));
 	EXPECT_EQ(0, news.decreases);
-	EXPECT_EQ(draws, news.media);
+	EXPECT_EQ(0, news.stale) {
+		TH_LOG("a media change is announced without a new number");
+	}
+	EXPECT_EQ(0, news.early) {
+		TH_LOG("an event has a number before that is announced");
+	}
+	EXPECT_LT(0, news.media) {
+		TH_LOG("no event with DISK_MEDIA_CHANGE=1");
+	}
 	EXPECT_EQ(by_sysfs, news.announced);
 	EXPECT_LT(0, news.plain) {
 		TH_LOG("no plain change event after the media change");
 	}
 	EXPECT_EQ(by_sysfs, news.last);
-	EXPECT_EQ(0, uevent_unaccounted(w->nl, &w->log, old, by_sysfs));
+	if (changes) {
+		EXPECT_EQ(changes, news.media);
+		EXPECT_EQ(0, uevent_unaccounted(w->nl, &w->log, old, by_sysfs));
+	}
+	check_partition_news(_metadata, &news, old, by_sysfs, partitions);
 
-	fd = open_disk(w->name, O_RDONLY);
+	fd = w->held ? w->held : open_disk(w->name, O_RDONLY);
 	EXPECT_LE(0, fd);
 	EXPECT_EQ(0, diskseq_ioctl(fd, &by_ioctl));
 	EXPECT_EQ(by_sysfs, by_ioctl);
-	close(fd);
+	if (fd != w->held)
+		close(fd);
 	return by_sysfs;
 }
 
@@ -148,7 +291,7 @@ static inline void check_nothing(struct __test_metadata *_metadata,
 {
 	ASSERT_NE(0, old);
 	EXPECT_EQ(old, watch_number(w));
-	ASSERT_EQ(0, uevent_fence(w->nl, w->name, &w->log));
+	ASSERT_EQ(0, watch_fence(w));
 	for (; w->mark < w->log.nr; w->mark++) {
 		const struct uevent *ev = &w->log.ev[w->mark];
 

@@ -1,0 +1,254 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Loop devices, and files for them.
+ */
+#ifndef __DISKSEQ_LOOP_H
+#define __DISKSEQ_LOOP_H
+
+#include <sys/file.h>
+#include <linux/loop.h>
+
+#include "diskseq_cleanup.h"
+#include "diskseq_number.h"
+#include "diskseq_table.h"
+
+#ifndef LOOP_CONFIGURE
+#define LOOP_CONFIGURE 0x4C0A
+struct loop_config {
+	__u32			fd;
+	__u32			block_size;
+	struct loop_info64	info;
+	__u64			__reserved[8];
+};
+#endif
+
+#define LOOP_FIRST	200		/* numbers that no other program uses */
+#define LOOP_MAX	256		/* how many such */
+
+struct loop_devices {
+	bool		made[LOOP_MAX];
+	bool		probed;
+	const char	*unusable;
+};
+
+static struct loop_devices *loop_devices;
+
+static inline int loop_ctl(unsigned int cmd, long arg)
+{
+	int fd, ret;
+
+	fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		load_module("loop", NULL);
+		fd = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
+	}
+	if (fd < 0)
+		return -errno;
+	ret = ioctl(fd, cmd, arg);
+	if (ret < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
+/* It is there, and to be removed at the end, or no longer. */
+static inline void loop_mark(int nr, bool made)
+{
+	if (nr >= LOOP_FIRST && nr < LOOP_FIRST + LOOP_MAX)
+		loop_devices->made[nr - LOOP_FIRST] = made;
+}
+
+/* Another program may have the disk open for a moment. */
+static inline int loop_remove(int nr)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	int ret;
+
+	while ((ret = loop_ctl(LOOP_CTL_REMOVE, nr)) == -EBUSY &&
+	       now_ms() < deadline)
+		nap();
+	if (ret < 0)
+		return ret;
+	loop_mark(nr, false);
+	return 0;
+}
+
+static inline int loop_add_nr(int nr)
+{
+	int ret = loop_ctl(LOOP_CTL_ADD, nr);
+
+	if (ret >= 0)
+		loop_mark(nr, true);
+	return ret;
+}
+
+/* Returns the number of a new loop device. */
+static inline int loop_add(void)
+{
+	int nr, ret = -ENOSPC;
+
+	for (nr = LOOP_FIRST; nr < LOOP_FIRST + LOOP_MAX; nr++) {
+		ret = loop_add_nr(nr);
+		if (ret != -EEXIST)
+			break;
+	}
+	return ret;
+}
+
+/* A file in memory; with a DOS partition table of two partitions if wanted. */
+static inline int backing_file(size_t size, bool partitioned)
+{
+	unsigned char sector[SECTOR] = {};
+	int fd;
+
+	fd = syscall(__NR_memfd_create, "diskseq", 1U /* MFD_CLOEXEC */);
+	if (fd < 0)
+		fd = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return -errno;
+	if (partitioned)
+		table_two(sector);
+	if (ftruncate(fd, size) ||
+	    (partitioned && pwrite(fd, sector, SECTOR, 0) != SECTOR)) {
+		int err = errno;
+
+		close(fd);
+		return -err;
+	}
+	return fd;
+}
+
+static inline int loop_configure(int fd, int backing, unsigned int flags)
+{
+	struct loop_config config = {
+		.fd = backing,
+		.info.lo_flags = flags,
+	};
+
+	return ioctl(fd, LOOP_CONFIGURE, &config) ? -errno : 0;
+}
+
+static inline int loop_status(int fd, struct loop_info64 *info)
+{
+	return ioctl(fd, LOOP_GET_STATUS64, info) ? -errno : 0;
+}
+
+static inline bool loop_is_bound(int fd)
+{
+	struct loop_info64 info;
+
+	return !loop_status(fd, &info);
+}
+
+/*
+ * While another program has the disk open, be it for a moment, LOOP_CLR_FD only
+ * marks it to be detached at the last close: ask again.
+ */
+static inline int loop_detach(int fd)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	struct loop_info64 info;
+
+	for (;;) {
+		if (ioctl(fd, LOOP_CLR_FD, 0))
+			return -errno;
+		if (loop_status(fd, &info))
+			return 0;
+		if (now_ms() > deadline)
+			return -EBUSY;
+		info.lo_flags &= ~LO_FLAGS_AUTOCLEAR;
+		ioctl(fd, LOOP_SET_STATUS64, &info);
+		nap();
+	}
+}
+
+struct loop {
+	int	nr;
+	int	fd;
+	char	name[16];
+};
+
+static inline int loop_open(struct loop *lo, int flags)
+{
+	lo->fd = open_disk(lo->name, flags);
+	if (lo->fd < 0)
+		return lo->fd;
+	/* udev keeps off a disk that is locked, most of the time */
+	flock(lo->fd, LOCK_EX | LOCK_NB);
+	return 0;
+}
+
+static inline void loop_close(struct loop *lo)
+{
+	if (lo->fd >= 0)
+		close(lo->fd);
+	lo->fd = -1;
+}
+
+static inline int loop_create(struct loop *lo)
+{
+	lo->fd = -1;
+	lo->nr = loop_add();
+	if (lo->nr < 0)
+		return lo->nr;
+	snprintf(lo->name, sizeof(lo->name), "loop%d", lo->nr);
+	return loop_open(lo, O_RDWR);
+}
+
+static inline int loop_destroy(struct loop *lo)
+{
+	if (lo->fd >= 0)
+		ioctl(lo->fd, LOOP_CLR_FD, 0);
+	loop_close(lo);
+	return lo->nr < 0 ? lo->nr : loop_remove(lo->nr);
+}
+
+static inline const char *loop_probe(void)
+{
+	const char *reason = NULL;
+	struct loop lo;
+
+	if (geteuid())
+		return "needs root";
+	if (access("/sys/block", F_OK))
+		return "needs sysfs";
+	if (loop_create(&lo))
+		return "needs the loop driver and LOOP_CTL_ADD";
+	if (!has_diskseq(lo.name, lo.fd))
+		reason = "kernel has no disk sequence numbers";
+	loop_destroy(&lo);
+	return reason;
+}
+
+/* Why the tests that use loop devices can't run here, or NULL. */
+static inline const char *loop_unusable(void)
+{
+	if (!loop_devices->probed) {
+		loop_devices->unusable = loop_probe();
+		loop_devices->probed = true;
+	}
+	return loop_devices->unusable;
+}
+
+static inline void loops_remove(void)
+{
+	int i;
+
+	for (i = 0; i < LOOP_MAX; i++) {
+		struct loop lo = { .nr = LOOP_FIRST + i };
+
+		if (!loop_devices->made[i])
+			continue;
+		snprintf(lo.name, sizeof(lo.name), "loop%d", lo.nr);
+		loop_open(&lo, O_RDONLY);
+		loop_destroy(&lo);
+	}
+}
+
+static __attribute__((constructor)) void loops_init(void)
+{
+	loop_devices = shared_memory(sizeof(*loop_devices));
+	at_end(loops_remove);
+}
+
+#endif /* __DISKSEQ_LOOP_H */

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Time, small files, and processes.
+ *
+ * Functions return 0 (or what their name implies) or a negative errno, here and in
+ * the other headers of these tests.
+ */
+#ifndef __DISKSEQ_UTIL_H
+#define __DISKSEQ_UTIL_H
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <linux/types.h>
+
+/* Long enough for a slow virtual machine: a test that waits so long fails. */
+#define PATIENCE_MS	20000
+
+static inline long long now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000LL + ts.tv_nsec / 1000000;
+}
+
+/* How many rounds a test goes: DISKSEQ_CYCLES asks for more, up to @most. */
+static inline int test_rounds(int most)
+{
+	const char *env = getenv("DISKSEQ_CYCLES");
+	int rounds = env ? atoi(env) / 8 : 12;
+
+	if (rounds > most)
+		rounds = most;
+	return rounds > 10 ? rounds : 10;
+}
+
+/* Only where there is no event to wait for. */
+static inline void nap(void)
+{
+	struct timespec ts = { .tv_nsec = 1000000 };
+
+	nanosleep(&ts, NULL);
+}
+
+static inline int read_text(const char *path, char *buf, size_t size)
+{
+	ssize_t len;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	len = read(fd, buf, size - 1);
+	if (len < 0)
+		len = -errno;
+	close(fd);
+	if (len < 0)
+		return len;
+	buf[len] = '\0';
+	return 0;
+}
+
+static inline int write_text(const char *path, const char *text)
+{
+	ssize_t len;
+	int fd;
+
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	len = write(fd, text, strlen(text));
+	if (len < 0)
+		len = -errno;
+	close(fd);
+	return len < 0 ? len : 0;
+}
+
+/* A driver may be a module; never mind if not, the caller looks again. */
+static inline void load_module(const char *name, const char *parameter)
+{
+	pid_t pid;
+
+	pid = fork();
+	if (!pid) {
+		execlp("modprobe", "modprobe", "-q", name, parameter, NULL);
+		_exit(1);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+}
+
+/* udev opens disks at times of its own choosing. */
+static inline bool udev_is_running(void)
+{
+	return !access("/run/udev/control", F_OK);
+}
+
+/* Flags and counters that threads share */
+
+static inline bool flag_is_set(const bool *flag)
+{
+	return __atomic_load_n(flag, __ATOMIC_ACQUIRE);
+}
+
+static inline void flag_set(bool *flag)
+{
+	__atomic_store_n(flag, true, __ATOMIC_RELEASE);
+}
+
+static inline void counter_inc(unsigned int *counter)
+{
+	__atomic_add_fetch(counter, 1, __ATOMIC_RELEASE);
+}
+
+static inline unsigned int counter_read(const unsigned int *counter)
+{
+	return __atomic_load_n(counter, __ATOMIC_ACQUIRE);
+}
+
+static inline bool wait_for_count(const unsigned int *counter, unsigned int least)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+
+	while (counter_read(counter) < least) {
+		if (now_ms() > deadline)
+			return false;
+		nap();
+	}
+	return true;
+}
+
+/*
+ * The exit status of a child. -ETIMEDOUT: it has not ended, as one does that a
+ * hanging kernel does not release; -EINTR: a signal ended it.
+ */
+static inline int wait_for_exit(pid_t pid, int timeout_ms)
+{
+	long long deadline = now_ms() + timeout_ms;
+	int status;
+	pid_t ret;
+
+	while (!(ret = waitpid(pid, &status, WNOHANG))) {
+		if (now_ms() > deadline)
+			return -ETIMEDOUT;
+		nap();
+	}
+	if (ret < 0)
+		return -errno;
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+#endif /* __DISKSEQ_UTIL_H */

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A zram device is another medium when it gets a size and when it is reset, and an
+ * opener at each event keeps it from neither.
+ */
+#define _GNU_SOURCE
+#include "diskseq.h"
+#include "diskseq_opener.h"
+#include "diskseq_size.h"
+#include "diskseq_watch.h"
+#include "diskseq_zram.h"
+
+#define PAGE		4096
+#define OPENER_ROUNDS	60
+
+/* What the second page begins with */
+static int label(int fd)
+{
+	unsigned char c;
+
+	return pread(fd, &c, 1, PAGE) == 1 ? c : -1;
+}
+
+FIXTURE(zram)
+{
+	const char *reason;
+	struct watch t;
+};
+
+static int zram_write(struct watch *t, const char *attr, const char *val)
+{
+	char path[128];
+
+	disk_path(path, t->name, attr);
+	return write_text(path, val);
+}
+
+static void zram_remove(const char *name)
+{
+	zram_hot_remove(name);
+}
+
+FIXTURE_SETUP(zram)
+{
+	struct watch *t = &self->t;
+	int fd;
+
+	memset(self, 0, sizeof(*self));
+	if (geteuid()) {
+		self->reason = "needs root";
+		return;
+	}
+	if (!have_zram()) {
+		self->reason = "needs zram";
+		return;
+	}
+	ASSERT_EQ(0, zram_hot_add(t->name));
+	ASSERT_EQ(0, leftover_expect(t->name, zram_remove));
+	fd = open_disk(t->name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	if (!has_diskseq(t->name, fd))
+		self->reason = "kernel has no disk sequence numbers";
+	close(fd);
+	t->nl = uevent_open();
+	ASSERT_LE(0, t->nl);
+	ASSERT_EQ(0, watch_settle(t));
+}
+
+FIXTURE_TEARDOWN(zram)
+{
+	struct watch *t = &self->t;
+
+	if (!t->name[0])
+		return;
+	EXPECT_EQ(0, zram_hot_remove(t->name));
+	leftover_gone(t->name);
+	watch_close(t);
+}
+
+TEST_F(zram, size_and_reset_are_media_changes)
+{
+	struct watch *t = &self->t;
+	__u64 seq;
+	int fd, i;
+
+	SKIP_IF(return, self->reason);
+
+	seq = watch_number(t);
+	for (i = 0; i < 2; i++) {
+		ASSERT_EQ(0, zram_write(t, "disksize", "1M"));
+		seq = check_change(_metadata, t, seq, 1, NO_PARTITIONS);
+
+		fd = open_disk(t->name, O_RDWR);
+		ASSERT_LE(0, fd);
+		EXPECT_EQ(0, label(fd));
+		EXPECT_EQ(1, pwrite(fd, "x", 1, PAGE));
+		EXPECT_EQ('x', label(fd));
+		close(fd);
+		check_nothing(_metadata, t, seq, false);
+
+		ASSERT_EQ(0, zram_write(t, "reset", "1"));
+		seq = check_change(_metadata, t, seq, 1, NO_PARTITIONS);
+	}
+}
+
+TEST_F(zram, what_is_refused_changes_nothing)
+{
+	struct watch *t = &self->t;
+	__u64 seq;
+	int fd;
+
+	SKIP_IF(return, self->reason);
+
+	seq = watch_number(t);
+	EXPECT_EQ(-EINVAL, zram_write(t, "disksize", "0"));
+	ASSERT_EQ(0, zram_write(t, "reset", "1"));
+	check_nothing(_metadata, t, seq, false);
+
+	ASSERT_EQ(0, zram_write(t, "disksize", "1M"));
+	seq = check_change(_metadata, t, seq, 1, NO_PARTITIONS);
+	fd = open_disk(t->name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	EXPECT_EQ(-EBUSY, zram_write(t, "disksize", "2M"));
+	EXPECT_EQ(-EBUSY, zram_write(t, "reset", "1"));
+	close(fd);
+	check_nothing(_metadata, t, seq, false);
+}
+
+/*
+ * A user's commands do not fail for the programs that the events of the command
+ * before have called.
+ */
+TEST_F(zram, reset_does_not_fail_for_an_opener_of_the_events_before)
+{
+	struct watch *t = &self->t;
+	unsigned int busy = 0;
+	struct opener o;
+	int i, j, ret;
+
+	SKIP_IF(return, self->reason);
+
+	ASSERT_EQ(0, opener_start(&o, t->name, false));
+	for (i = 0; i < OPENER_ROUNDS; i++) {
+		EXPECT_EQ(0, opener_settle(&o));
+		EXPECT_EQ(0, zram_write(t, "disksize", "1M"));
+		for (j = 0; j < i % 3; j++)
+			nap();
+		while ((ret = zram_write(t, "reset", "1")) == -EBUSY) {
+			busy++;
+			EXPECT_EQ(0, opener_settle(&o));
+		}
+		EXPECT_EQ(0, ret);
+	}
+	EXPECT_LT(0, opener_stop(&o));
+	EXPECT_EQ(0, busy);
+}
+
+TEST_F(zram, hot_remove_does_not_fail_for_an_opener_of_the_events_before)
+{
+	unsigned int busy = 0, opens = 0;
+	struct watch other = {};
+	struct opener o;
+	int i, j, ret;
+
+	SKIP_IF(return, self->reason);
+
+	for (i = 0; i < OPENER_ROUNDS; i++) {
+		ASSERT_EQ(0, zram_hot_add(other.name));
+		ASSERT_EQ(0, leftover_expect(other.name, zram_remove));
+		EXPECT_EQ(0, zram_write(&other, "disksize", "1M"));
+		/* from here on */
+		ASSERT_EQ(0, opener_start(&o, other.name, false));
+		EXPECT_EQ(0, zram_write(&other, "reset", "1"));
+		for (j = 0; j < i % 3; j++)
+			nap();
+		while ((ret = zram_hot_remove(other.name)) == -EBUSY) {
+			busy++;
+			EXPECT_EQ(0, opener_settle(&o));
+		}
+		EXPECT_EQ(0, ret);
+		opens += opener_stop(&o);
+		leftover_gone(other.name);
+	}
+	EXPECT_LT(0, opens);
+	EXPECT_EQ(0, busy);
+}
+
+/* By sysfs, as a reset waits for a program that has it open. */
+TEST_F(zram, size_and_number_change_together)
+{
+	struct watch *t = &self->t;
+	struct size_reader r;
+	int i;
+
+	SKIP_IF(return, self->reason);
+
+	ASSERT_EQ(0, size_reader_start(&r, t->name, -1));
+	for (i = 0; i < OPENER_ROUNDS; i++) {
+		EXPECT_EQ(0, zram_write(t, "disksize", "1M"));
+		EXPECT_EQ(0, zram_write(t, "reset", "1"));
+	}
+	size_reader_stop(&r);
+	EXPECT_EQ(0, r.wrong) {
+		TH_LOG("%u of %u reads", r.wrong, r.reads);
+	}
+	EXPECT_LT(1, r.changes);
+}
+
+TEST_HARNESS_MAIN
