@@ -12,57 +12,57 @@ export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG SEED OPERATIONS
 .PHONY: help run userland race bench fuzz soak cross check check-full lint prefixes shell fetch tree export clean distclean
 
 help:
-	@harness/help.sh
+	@harness/commands/help.sh
 
 run:
-	@harness/run.sh
+	@harness/commands/run.sh
 
 userland:
-	@GOAL=userland GUEST=userland harness/run.sh
+	@GOAL=userland GUEST=userland harness/commands/run.sh
 
 race:
-	@harness/race.sh
+	@harness/commands/race.sh
 
 bench:
-	@harness/bench.sh
+	@harness/commands/bench.sh
 
 fuzz:
-	@harness/fuzz.sh
+	@harness/commands/fuzz.sh
 
 soak:
-	@harness/soak.sh
+	@harness/commands/soak.sh
 
 cross:
-	@harness/cross.sh
+	@harness/commands/cross.sh
 
 check:
-	@harness/check.sh
+	@harness/commands/check.sh
 
 check-full:
-	@harness/check-full.sh
+	@harness/commands/check-full.sh
 
 lint:
-	@harness/lint.sh
+	@harness/commands/lint.sh
 
 # Each topic by itself, patch by patch: long, for whoever changed one.
 prefixes:
-	@harness/prefixes.sh
+	@harness/commands/prefixes.sh
 
 shell:
-	@GOAL=shell SHELL_ONLY=1 WITH_SHELL=1 harness/run.sh
+	@GOAL=shell SHELL_ONLY=1 WITH_SHELL=1 harness/commands/run.sh
 
 fetch:
-	@harness/fetch.sh
+	@harness/stages/fetch.sh
 
 tree:
-	@harness/worktree.sh
+	@harness/commands/worktree.sh
 
 export:
-	@harness/export.sh
+	@harness/commands/export.sh
 
 # Kernels and logs go, sources stay.
 clean:
-	@harness/clean.sh
+	@harness/commands/clean.sh
 
 distclean:
-	@harness/clean.sh all
+	@harness/commands/clean.sh all

@@ -9,8 +9,8 @@ fake_qemu bench
 unset OUT
 cp "$TESTS/../tools/testing/selftests/block/"diskseq*.h "$T/ksrc/tools/testing/selftests/block/"
 
-export BENCH="$TESTS/../bench"
-bench=$HARNESS/bench.sh
+export STRESS="$TESTS/../stress"
+bench=$HARNESS/commands/bench.sh
 out=$RESULTS
 
 dies "no such item" usage "no item is named 'getdisk' \(there are: getdiskseq getsize64 " "$bench" ITEM='get*,getdisk'

@@ -16,13 +16,13 @@ cat >"$T/diff" <<'E2'
 -	gone();
 -	gone();
 E2
-check "the lines that a diff adds" sh -c 'awk -f "$1" "$2" | tr "\n" ,' sh "$HARNESS/added.awk" "$T/diff"
+check "the lines that a diff adds" sh -c 'awk -f "$1" "$2" | tr "\n" ,' sh "$HARNESS/awk/added.awk" "$T/diff"
 said "are those of the new file" '^block/a.c 4,block/a.c 5,block/a.c 11,$'
-awk -f "$HARNESS/added.awk" "$T/diff" >"$T/added"
+awk -f "$HARNESS/awk/added.awk" "$T/diff" >"$T/added"
 
 # coverage EXCUSED: of two objects, each of which has the source
 coverage() {
-	awk -v added="$T/added" -v excused="$1" -f "$HARNESS/coverage.awk" "$T/gcov"
+	awk -v added="$T/added" -v excused="$1" -f "$HARNESS/awk/coverage.awk" "$T/gcov"
 }
 cat >"$T/gcov" <<'E2'
         -:    0:Source:../block/a.c

@@ -4,7 +4,7 @@
 # makefile that builds, fails, warns or has no such object by architecture.
 . "$(dirname "$0")/lib.sh"
 fake_world
-cross=$HARNESS/cross.sh
+cross=$HARNESS/commands/cross.sh
 cat >>"$T/ksrc/Makefile" <<'END'
 allmodconfig:
 > [ $(ARCH) != riscv ] || { echo 'no such architecture'; exit 1; }
@@ -21,7 +21,7 @@ block/genhd.o:
 > mkdir -p $(O)/block && echo object >$(O)/block/genhd.o
 END
 mkdir "$T/bin"
-sed -n 's/^[a-z][a-z0-9]*\t\([^\t]*\).*/\1gcc/p' "$HARNESS/cross-arches" |
+sed -n 's/^[a-z][a-z0-9]*\t\([^\t]*\).*/\1gcc/p' "$HARNESS/tables/cross-arches" |
 	xargs -I{} ln -s /bin/true "$T/bin/{}"
 export PATH="$T/bin:$PATH" BASE=v5.14 KSRC="$T/ksrc"
 

@@ -6,7 +6,7 @@
 fake_world
 unset OUT
 fake_qemu pass
-full=$HARNESS/check-full.sh
+full=$HARNESS/commands/check-full.sh
 canned=$TESTS/canned
 table() { sed 1d "$RESULTS/last/table.tsv" | cut -f1,2,3,4,5,7 | tr '\t' ' '; }
 legs() { printf '%b' "$1" >"$T/legs"; }
@@ -21,7 +21,7 @@ printf 'v5.14\t5.14\ttarball\thttp://127.0.0.1:9/linux-5.14.tar.xz\t0\n' >"$T/so
 export SOURCES="$T/sources"
 check "no source: it fails" sh -c '! "$1"' sh "$full"
 said "and says that nothing could be tested" '^diskseq: no base could be tested: no source'
-check "(a base)" env BASE=v5.14 KSRC="$T/ksrc" "$HARNESS/fetch.sh"
+check "(a base)" env BASE=v5.14 KSRC="$T/ksrc" "$HARNESS/stages/fetch.sh"
 
 check "two legs" "$full"
 said "it says what it will run" '^to run  v5.14 one: make run REPEAT=2 \(not run yet\)$'

@@ -4,11 +4,11 @@
 # a fake kernel and a fake QEMU; tests/guest has a real one.
 . "$(dirname "$0")/lib.sh"
 fake_world
-fuzz=$HARNESS/fuzz.sh
+fuzz=$HARNESS/commands/fuzz.sh
 
-export BENCH="$T/bench"
-mkdir "$BENCH"
-echo 'int main(void) { return 0; }' >"$BENCH/fuzz.c"
+export STRESS="$T/stress"
+mkdir "$STRESS"
+echo 'int main(void) { return 0; }' >"$STRESS/fuzz.c"
 
 for name in SEED OPERATIONS PROCESSES; do
 	dies "no $name" usage "$name='0' is no number above 0" "$fuzz" $name=0

@@ -37,11 +37,11 @@ said() {
 }
 
 # dies WHAT STATUS MESSAGE COMMAND...: the command exits with the status that
-# harness/status gives that name ("-" is 0) and says one "diskseq: " line, which
+# harness/tables/status gives that name ("-" is 0) and says one "diskseq: " line, which
 # matches the message
 dies() {
 	dies_what=$1
-	dies_status=$(awk -v n="$2" '$2 == n { print $1 }' "$HARNESS/status")
+	dies_status=$(awk -v n="$2" '$2 == n { print $1 }' "$HARNESS/tables/status")
 	dies_message=$3
 	shift 3
 	dies_got=0

@@ -3,18 +3,18 @@
 # make race: what it refuses, and that the last results stay until there are new
 # ones. With a fake kernel and a fake QEMU.
 . "$(dirname "$0")/lib.sh"
-sh -c '. "$1/lib.sh"; need gnuplot gnuplot-nox' "$HARNESS/lib.sh" "$HARNESS" >&2
+sh -c '. "$1/lib/lib.sh"; need gnuplot gnuplot-nox' "$HARNESS/lib/lib.sh" "$HARNESS" >&2
 fake_world
 unset OUT
-race=$HARNESS/race.sh
+race=$HARNESS/commands/race.sh
 
 same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
 sum() { find -L "$RESULTS/race" -type f -exec sha256sum {} + | sort | sha256sum; }
 
-# bench/race.c wants the series' selftests.
-export BENCH="$T/bench"
-cp -r "$TESTS/../bench" "$BENCH"
-echo 'int main(void) { return 0; }' >"$BENCH/race.c"
+# stress/race.c wants the series' selftests.
+export STRESS="$T/stress"
+cp -r "$TESTS/../stress" "$STRESS"
+echo 'int main(void) { return 0; }' >"$STRESS/race.c"
 
 dies "an unknown WAY" usage "unknown WAY 'luck' \(there are: all name diskseq\)" "$race" WAY=luck
 for name in ATTACHES PROCESSES LOOPS BUFFER LIMIT; do
@@ -37,7 +37,7 @@ said "there is a table" '^unpatched name +8 +4 +1 +0 +13'
 said "and who goes by the number is never wrong" '^patched +diskseq +0 +0 +0 +0 +12 +7 +5 '
 check "the figures, table and picture are in out/race" sh -c 'for f in race.txt race.tsv race.svg quantiles.tsv; do [ -s "$1/race/$f" ] || exit 1; done' sh "$RESULTS"
 check "the picture is one" grep -q '</svg>' "$RESULTS/race/race.svg"
-check "each leg has the same program" same "$(find -L "$RESULTS/race" -path '*/bench/race' -exec sha256sum {} + | cut -d' ' -f1 | uniq | wc -l)" 1
+check "each leg has the same program" same "$(find -L "$RESULTS/race" -path '*/stress/race' -exec sha256sum {} + | cut -d' ' -f1 | uniq | wc -l)" 1
 check "each leg knows its way" same "$(grep -oh 'RACE_WAY=[a-z]*' "$RESULTS"/race/*/commands | sort | uniq -c | tr -s ' \n' ' ')" " 1 RACE_WAY=diskseq 2 RACE_WAY=name "
 check "and how much to do" grep -q ' ATTACHES=100 ' "$RESULTS/race/series-diskseq/commands"
 before=$(sum)

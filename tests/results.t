@@ -4,8 +4,8 @@
 # of QEMU when it does not even start.
 . "$(dirname "$0")/lib.sh"
 fake_world
-run=$HARNESS/run.sh
-"$HARNESS/run.sh" KSRC="$T/ksrc" QEMU=true >/dev/null 2>&1
+run=$HARNESS/commands/run.sh
+"$HARNESS/commands/run.sh" KSRC="$T/ksrc" QEMU=true >/dev/null 2>&1
 
 # guest NAME STATUS MESSAGE [NAME=VALUE...]
 guest() {
@@ -92,10 +92,10 @@ diff --git a/tools/t.c b/tools/t.c
  {
 +	five();
 END
-race() { echo "[    1.0][  T12] BUG: KCSAN: data-race in $1" | awk -v touched="$T/touched" -f "$HARNESS/reports.awk"; }
+race() { echo "[    1.0][  T12] BUG: KCSAN: data-race in $1" | awk -v touched="$T/touched" -f "$HARNESS/awk/reports.awk"; }
 counts() { [ -n "$(race "$1")" ] || { echo "$1 does not count"; return 1; }; }
 counts_not() { [ -z "$(race "$1")" ] || { echo "$1 counts"; return 1; }; }
-awk -f "$HARNESS/touched.awk" "$T/patch" | sort -u >"$T/touched"
+awk -f "$HARNESS/awk/touched.awk" "$T/patch" | sort -u >"$T/touched"
 check "touched functions" test "$(tr '\n' ' ' <"$T/touched")" = "added changed in_the_head "
 check "kcsan: a race with ours counts" counts "other / changed"
 check "kcsan: one of unknown origin counts" counts "added.isra.0+0x1c/0x40"
@@ -110,13 +110,13 @@ leak() {
 		printf '%s\n' "unreferenced object 0xffff88800$at (size 256):" \
 			'  comm "diskseq", pid 77, jiffies 42949 (age 12.3s)' '  backtrace:' \
 			"    [<0000$at>] kmem_cache_alloc_trace+0x1/0x2" "    [<0000$at>] blkdev_ioctl+0x1c/0x2e"
-	done | awk -f "$HARNESS/reports.awk"
+	done | awk -f "$HARNESS/awk/reports.awk"
 }
 fake_qemu pass
 dies "kmemleak: it must have looked" truncated "nobody looked for leaks" "$run" DEBUG=kasan
 check "kmemleak: a leak counts" test "$(leak 2a3c000)" = "$(printf 'boot\tunreferenced object of 256 bytes of blkdev_ioctl')"
 check "kmemleak: one of many is told" test "$(leak 2a3c000 2a3d000)" = "$(leak 2a3c000)"
-said=$(echo '[  9.1] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)' | awk -f "$HARNESS/reports.awk")
+said=$(echo '[  9.1] kmemleak: 1 new suspected memory leaks (see /sys/kernel/debug/kmemleak)' | awk -f "$HARNESS/awk/reports.awk")
 check "kmemleak: one that the console did not tell counts" test -n "$said"
 check "kmemleak: it is the same in another run" test "$(leak 2a3c000)" = "$(leak 7b1d400)"
 

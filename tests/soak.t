@@ -4,11 +4,11 @@
 # kernel and a fake QEMU.
 . "$(dirname "$0")/lib.sh"
 fake_world
-soak=$HARNESS/soak.sh
+soak=$HARNESS/commands/soak.sh
 
-export BENCH="$T/bench"
-mkdir "$BENCH"
-echo 'int main(void) { return 0; }' >"$BENCH/soak.c"
+export STRESS="$T/stress"
+mkdir "$STRESS"
+echo 'int main(void) { return 0; }' >"$STRESS/soak.c"
 
 for name in CYCLES LOOPS PROCESSES MANY; do
 	dies "$name=0" usage "$name='0' is no number above 0" "$soak" $name=0

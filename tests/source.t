@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 fake_world
 unset OUT
-fetch=$HARNESS/fetch.sh
+fetch=$HARNESS/stages/fetch.sh
 cache=$T/cache/diskseq
 mkdir "$T/empty"
 

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 fake_world
 fake_qemu pass
-run=$HARNESS/run.sh
+run=$HARNESS/commands/run.sh
 cache=$T/cache/diskseq
 tree=$cache/tree/v5.14-series
 
@@ -82,7 +82,7 @@ check "two runs side by side: the first" wait "$first"
 # are kbuild's own matter; what is ours are the trees.
 rm -rf "$cache/tree"
 for ms in 1 2 3 4 6 8 10 14; do
-	setsid "$HARNESS/run.sh" >"$T/said" 2>&1 &
+	setsid "$HARNESS/commands/run.sh" >"$T/said" 2>&1 &
 	sleep "$(awk -v n=$ms 'BEGIN { print n / 10 }')"
 	kill -s INT -- "-$!" 2>/dev/null || :
 	kill -s TERM -- "-$!" 2>/dev/null || :

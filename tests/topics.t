@@ -6,7 +6,7 @@
 fake_world
 fake_qemu pass
 export WORK="$T/work"
-run=$HARNESS/run.sh
+run=$HARNESS/commands/run.sh
 tree=$T/cache/diskseq/tree/v5.14-topic
 
 # cover TOPIC LINE...: its cover letter
@@ -51,7 +51,7 @@ in_tree() {
 
 # An export as v5.10: that of v5.14 writes the folders of this repository.
 export_tree() {
-	BASE=v5.10 WORKTREE=$work "$HARNESS/export.sh"
+	BASE=v5.10 WORKTREE=$work "$HARNESS/commands/export.sh"
 }
 
 # exported FILE...: these and no others
@@ -60,7 +60,7 @@ exported() {
 	(cd "$PATCHES" && find v5.10 selftests -name '*.patch' | sort) | diff "$T/wanted" -
 }
 
-check "make tree" "$HARNESS/worktree.sh" BASE=v5.14
+check "make tree" "$HARNESS/commands/worktree.sh" BASE=v5.14
 mkdir -p "$PATCHES/v5.10"
 for topic in 1-fake 2-more 3-other; do
 	cp -r "$PATCHES/v5.14/$topic" "$PATCHES/v5.10/"

@@ -3,12 +3,12 @@
 # Wrong words are refused before anything long begins.
 . "$(dirname "$0")/lib.sh"
 fake_world
-run=$HARNESS/run.sh
+run=$HARNESS/commands/run.sh
 
 dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10\)" "$run" BASE=v9.99
 dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: fault gcov kasan kcsan lockdep module power up" "$run" DEBUG=nonsense
 dies "an unknown ARCH" usage "unknown ARCH 'vax' \(there are: arm64 i386 s390x x86_64\)" "$run" ARCH=vax
-dies "an unknown CROSS" usage "unknown CROSS 'vax' \(there are: alpha arm .* sparc64\)" "$HARNESS/cross.sh" CROSS=arm,vax
+dies "an unknown CROSS" usage "unknown CROSS 'vax' \(there are: alpha arm .* sparc64\)" "$HARNESS/commands/cross.sh" CROSS=arm,vax
 dies "an unknown ACCEL" usage "unknown ACCEL 'warp'" "$run" ACCEL=warp
 dies "a TIMEOUT that is no number" usage "TIMEOUT='soon' is no number" "$run" TIMEOUT=soon
 dies "a REPEAT of 0" usage "REPEAT='0' is no number above 0" "$run" REPEAT=0
@@ -18,23 +18,23 @@ dies "an unknown mutant" usage "no mutant nonesuch for v5.14" "$run" KSRC="$T/ks
 dies "an unknown TEST" usage "no test is named 'fale' \(there are: fake" "$run" KSRC="$T/ksrc" TEST=fake,fale
 dies "a WORKTREE that is no kernel" usage "is no kernel tree" "$run" WORKTREE="$T"
 dies "a missing package with NO_INSTALL" tool "missing Debian packages: nonesuch \(NO_INSTALL" \
-	env NO_INSTALL=1 HARNESS="$HARNESS" sh -c '. "$HARNESS/lib.sh"; need no-such-command nonesuch sh dash' "$run"
+	env NO_INSTALL=1 HARNESS="$HARNESS" sh -c '. "$HARNESS/lib/lib.sh"; need no-such-command nonesuch sh dash' "$run"
 mkdir "$T/apt"
 echo '#!/bin/sh' >"$T/apt/apt-get"
 printf '#!/bin/sh\nshift\nexec "$@"\n' >"$T/apt/sudo"
 chmod +x "$T/apt"/*
 check "that a package is installed is not said where a program reads" \
-	env HARNESS="$HARNESS" PATH="$T/apt:$PATH" sh -c 'said=$(. "$HARNESS/lib.sh"; need no-such-command nonesuch 2>"$1") &&
+	env HARNESS="$HARNESS" PATH="$T/apt:$PATH" sh -c 'said=$(. "$HARNESS/lib/lib.sh"; need no-such-command nonesuch 2>"$1") &&
 		[ -z "$said" ] && grep -q "installing Debian packages: nonesuch" "$1"' "$run" "$T/installing"
 
 fake_qemu pass
-dies "KVM for another machine's kernel" usage "ARCH=arm64 is not this machine's" env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/boot.sh"
+dies "KVM for another machine's kernel" usage "ARCH=arm64 is not this machine's" env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/stages/boot.sh"
 check "TEST with a pattern" "$run" BASE=v5.14 TEST='f*'
 check "and it reaches the guest" grep -q "TEST=f\*" "$T/out/commands"
 check "a guest that is kept waiting does not panic over its timer" grep -q ' no_timer_check ' "$T/out/commands"
 check "no drives are there that no test is about" sh -c '! grep -q scsi-cd "$1"' sh "$T/out/commands"
 echo diskseq_floppy_test >"$T/out/tests"
-check "and where one is" "$HARNESS/boot.sh"
+check "and where one is" "$HARNESS/stages/boot.sh"
 check "they are" grep -q 'scsi-cd,id=scsi-cd.*floppy,id=floppy' "$T/out/commands"
 
 # All that make adds is that it exits 2.

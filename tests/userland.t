@@ -3,11 +3,11 @@
 # The Debian guest: its image and what goes with it, with a fake mmdebstrap, a
 # fake apt, a fake kernel and a fake QEMU.
 . "$(dirname "$0")/lib.sh"
-sh -c '. "$1/lib.sh"; need fakeroot fakeroot mke2fs e2fsprogs' "$HARNESS/lib.sh" "$HARNESS" >&2
+sh -c '. "$1/lib/lib.sh"; need fakeroot fakeroot mke2fs e2fsprogs' "$HARNESS/lib/lib.sh" "$HARNESS" >&2
 fake_world
 fake_qemu pass
 export GUEST=userland USERLAND="$T/userland"
-run=$HARNESS/run.sh
+run=$HARNESS/commands/run.sh
 images=$T/cache/diskseq/image
 
 same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }

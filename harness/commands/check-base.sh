@@ -1,0 +1,126 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What make check does with one base:
+#   - the selftests under full load on the patched kernel,
+#   - the harness's tests that want a real guest,
+#   - the negative control: on the unpatched kernel no case may pass that
+#     tests/control does not name,
+#   - the mutants: kernels with one thing broken, on which the cases that the
+#     mutant names must fail,
+#   - Debian on the patched kernel, and on the unpatched one, where its tests
+#     must skip.
+# Usage: CHECK=... BASE=... harness/commands/check-base.sh; writes into the folder $CHECK.
+
+. "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/counts.sh"
+
+: "${CHECK:?}" "${BASE:?}"
+
+count() {
+	grep -c "^$1	" "$2" 2>/dev/null || :
+}
+
+# run GUEST VARIANT NAME=VALUE...: run.sh into a folder of its own
+run() {
+	guest=$1 variant=$2
+	shift 2
+	out=$CHECK/$BASE-$guest-$variant
+	mkdir -p "$out"
+	logged "$out/run.log" env GUEST="$guest" VARIANT="$variant" OUT="$out" \
+		"$@" "$HARNESS/commands/run.sh"
+}
+
+# all_cases GUEST WHAT
+all_cases() {
+	status=0
+	run "$1" series || status=$?
+	add "$(count pass "$out/results")" "$(count fail "$out/results")" "$(count skip "$out/results")"
+	grep '^fail	' "$out/results" | cut -f2- | failures "$BASE: "
+	verdict "$status" "$BASE: $2"
+}
+
+# Statuses that mean: the guest ran all of its tests.
+ran() {
+	case $1 in
+	0 | "$(status oops)" | "$(status failed)" | "$(status nothing)")
+		grep -qsx complete "$out/results" ;;
+	*)	return 1 ;;
+	esac
+}
+
+control() {
+	status=0
+	# A probe that finds no feature would skip a test which asserts nothing.
+	# What makes that kernel hang costs each case after it its own time limit.
+	run kselftest base DISKSEQ_NO_PROBE=1 TIMEOUT="${TIMEOUT:-2000}" || status=$?
+	if ! ran "$status"; then
+		verdict 1 "$BASE: the negative control ran"
+		return
+	fi
+	status=0
+	awk -F '\t' 'NR == FNR { if ($0 !~ /^(#|$)/) may[$0] = 1; next }
+		$1 == "pass" && !(($2 " " $3) in may) {
+			print "  passes on the unpatched kernel: " $2 " " $3; n++
+		}
+		END { exit n > 0 }' "$TOP/tests/control" "$out/results" || status=1
+	verdict "$status" "$BASE: the negative control: $(count fail "$out/results") cases fail, $(count skip "$out/results") skip, $(count pass "$out/results") pass and may"
+}
+
+# mutant FILE: has "Must-fail: PROGRAM CASE" in its head
+mutant() {
+	name=$(basename "$1" .patch)
+	must_fail=$CHECK/$BASE-must-fail
+	sed -n 's/^Must-fail: //p' "$1" >"$must_fail"
+	programs=$(cut -d' ' -f1 "$must_fail" | sort -u | tr '\n' ,)
+	status=0
+	run kselftest "mutant-$name" DISKSEQ_CYCLES= TEST="${programs%,}" || status=$?
+	if [ ! -s "$must_fail" ] || ! ran "$status"; then
+		verdict 1 "$BASE: mutant $name ran"
+		return
+	fi
+	status=0
+	awk -F '\t' 'NR == FNR { must[$0] = 1; next }
+		$1 == "fail" { sub(/ - .*/, "", $3); delete must[$2 " " $3] }
+		END { for (m in must) { print "  does not notice: " m; n++ }; exit n > 0 }' \
+		"$must_fail" "$out/results" || status=1
+	verdict "$status" "$BASE: mutant $name is found out"
+}
+
+# In a Debian without the number no test may fail, and each that needs it skips:
+# those that tests/control-userland does not name.
+userland_control() {
+	status=0
+	run userland base || status=$?
+	if [ "$status" != 0 ]; then
+		verdict 1 "$BASE: Debian on the unpatched kernel"
+		return
+	fi
+	find "$USERLAND/tests" -type f -printf '%f\n' | sort >"$out/userland-tests"
+	awk -F '\t' -v may="$TOP/tests/control-userland" -v tests="$out/userland-tests" '
+		FILENAME == may { if ($0 !~ /^(#|$)/) { pass[$0]; split($0, word, " "); runs[word[1]] } next }
+		FILENAME == tests { if (!($0 in runs)) must[$0]; next }
+		$1 == "pass" && !(($2 " " $3) in pass) {
+			print "  passes on the unpatched kernel: " $2 " " $3; n++
+		}
+		$1 == "skip" { delete must[$2] }
+		END { for (m in must) { print "  does not skip: " m; n++ }; exit n > 0 }
+	' "$TOP/tests/control-userland" "$out/userland-tests" "$out/results" || status=1
+	verdict "$status" "$BASE: Debian on the unpatched kernel: $(count skip "$out/results") tests skip, $(count pass "$out/results") cases pass and may"
+}
+
+head_line "$BASE"
+all_cases kselftest "the series passes its tests"
+head_line "$BASE: real guests that go wrong"
+export BASE_UNDER_TEST="$BASE"
+own_tests "$BASE-guest" "$TOP/tests/guest"
+head_line "$BASE: negative control"
+control
+for patch in "$TOP/tests/mutants/$BASE"/*.patch; do
+	[ -f "$patch" ] || continue
+	head_line "$BASE: mutant $(basename "$patch" .patch)"
+	mutant "$patch"
+done
+head_line "$BASE: Debian"
+all_cases userland "Debian on the series passes its tests"
+head_line "$BASE: Debian, negative control"
+userland_control

@@ -1,0 +1,105 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The main job: fetch, patch, configure, build, boot, test, tell.
+# Usage: harness/commands/run.sh [NAME=VALUE...], with the variables of "make help".
+# The exit status is one of harness/tables/status.
+
+. "$(dirname "$0")/../lib/args.sh"
+. "$HARNESS/lib/arch.sh"
+. "$HARNESS/lib/topics.sh"
+
+# Everything that can be seen to be wrong is said before anything long begins.
+[ -z "${BASE:-}" ] || known_base "$BASE"
+for name in $(echo "${DEBUG:-}" | tr , ' '); do
+	[ -f "$HARNESS/config/debug-$name.config" ] ||
+		die usage "unknown DEBUG '$name' (there are: $(find "$HARNESS/config" -name 'debug-*' |
+			sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' '))"
+done
+case ${ACCEL:-} in
+'' | kvm | tcg) ;;
+*) die usage "unknown ACCEL '$ACCEL' (there are: kvm tcg)" ;;
+esac
+if [ -n "${TOPIC:-}" ]; then
+	[ "${WORKTREE:-}$VARIANT" = series ] ||
+		die usage "TOPIC= goes neither with WORKTREE= nor with VARIANT="
+	known_topics "${BASE:-$(bases | cut -d' ' -f1)}" "$TOPIC"
+	VARIANT=topic-$TOPIC
+fi
+case $VARIANT in
+topic-* | series | base | mutant-*) ;;
+*) die usage "unknown VARIANT '$VARIANT' (there are: series base mutant-NAME)" ;;
+esac
+# Debian takes its time, and a debug kernel on a busy machine more than that.
+[ -z "${DEBUG:-}" ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-600}"
+[ "$GUEST" = kselftest ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
+case $GUEST in
+kselftest | userland) ;;
+*) [ -f "$STRESS/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
+esac
+[ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||
+	die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH"
+above_zero TIMEOUT BOOT_TIMEOUT REPEAT SMP
+[ -z "${SMP:-}" ] || at_most 8 SMP
+if [ -n "${WORKTREE:-}" ]; then
+	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
+	WORKTREE=$(cd "$WORKTREE" && pwd)
+	export WORKTREE
+	worktree_base
+fi
+[ "$(uname -m)" = x86_64 ] || die usage "this runs on x86_64 only, not on $(uname -m)"
+
+# What to say to have the same again.
+repeat="make ${GOAL:-run}"
+for name in BASE KSRC TOPIC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
+	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT SEED OPERATIONS CYCLES MANY; do
+	eval "value=\${$name:-}"
+	[ -n "$value" ] || continue
+	case $name=$value in
+	WAY=all | ARCH=x86_64 | VARIANT=series | VARIANT=topic-* | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
+	VARIANT=base) [ "${GOAL:-}" = race ] || repeat="$repeat VARIANT=base" ;;
+	*)	repeat="$repeat $name='$value'" ;;
+	esac
+done
+
+if [ -z "${OUT:-}" ]; then
+	results_dir ''
+	OUT=$results_dir
+fi
+mkdir -p "$OUT"
+: >"$OUT/times"
+[ -z "${WORKTREE:-}" ] || echo "$BASE" >"$OUT/base"
+export OUT VARIANT
+
+finish() {
+	finish_status=$?
+	cleanup
+	# Away with what is left of a progress line.
+	[ ! -t 1 ] || printf '\r\033[K'
+	if [ -s "$OUT/times" ]; then
+		say "time of each stage:"
+		sed 's/^/  /' "$OUT/times"
+	fi
+	if [ "$finish_status" != 0 ]; then
+		echo "  status $finish_status; logs: $OUT; again: $repeat" >&2
+	fi
+	exit "$finish_status"
+}
+trap finish EXIT
+
+if [ -z "${WORKTREE:-}" ]; then
+	stage fetch "$HARNESS/stages/fetch.sh"
+	BASE=$(cat "$OUT/base")
+	export BASE
+fi
+if [ -n "${TOPIC:-}" ] && [ -z "${TEST:-}" ]; then
+	known_topics "$BASE" "$TOPIC"
+	TEST=$(topic_tests "$BASE" "$TOPIC")
+	export TEST
+fi
+"$HARNESS/stages/kernel.sh"
+"$HARNESS/stages/boot.sh"
+[ -z "${SHELL_ONLY:-}" ] || exit 0
+"$HARNESS/stages/results.sh"
+case ,${DEBUG:-}, in
+*,gcov,*) "$HARNESS/stages/coverage.sh" ;;
+esac

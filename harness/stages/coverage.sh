@@ -1,0 +1,43 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Which of the lines that the series adds to the kernel were executed by the guest
+# that ran in $OUT with DEBUG=gcov. Leaves a table by file and what was not executed
+# in $OUT/coverage.txt. A line that harness/tables/not-executed does not excuse is a failure,
+# where all tests ran.
+
+. "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/kbuild.sh"
+. "$HARNESS/lib/build-dir.sh"
+
+: "${OUT:?}"
+
+need cpio cpio
+counted=$OUT/coverage
+rm -rf "$counted"
+mkdir "$counted"
+(cd "$counted" && cpio -id --quiet --no-absolute-filenames <"$OUT/coverage.cpio") 2>"$OUT/coverage.log" ||
+	die_log truncated "$OUT/coverage.log" "the guest's counters are no archive"
+
+base=$BASE
+[ -z "${WORKTREE:-}" ] || base=base
+git -C "$TREE" diff -U0 "$base" -- '*.c' '*.h' ':!tools' |
+	awk -f "$HARNESS/awk/added.awk" >"$OUT/added"
+[ -s "$OUT/added" ] || die nothing "the series adds no line"
+
+# gcov names sources as the compiler did, from $BUILD, which lies in the tree.
+cd "$BUILD"
+find "$counted" -name '*.gcda' | sort |
+while read -r counters; do
+	object=${counters#"$counted$BUILD/"}
+	[ -f "${object%.gcda}.gcno" ] || continue
+	cp "${object%.gcda}.gcno" "${counters%.gcda}.gcno"
+	"gcov-${kernel_gcc##*-}" --stdout --branch-probabilities --branch-counts \
+		"$counters" 2>>"$OUT/coverage.log"
+done >"$OUT/coverage.gcov"
+[ -s "$OUT/coverage.gcov" ] || die nothing "the guest counted nothing"
+
+status=0
+awk -v added="$OUT/added" -v excused="$HARNESS/tables/not-executed" -f "$HARNESS/awk/coverage.awk" \
+	"$OUT/coverage.gcov" >"$OUT/coverage.txt" || status=$?
+cat "$OUT/coverage.txt"
+[ "$status" = 0 ] || [ -n "${TEST:-}" ] || die failed "lines of the series were not executed (see coverage.txt)"

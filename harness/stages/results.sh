@@ -1,0 +1,77 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Says what came of the guest that ran in $OUT, from what it left there:
+# results.tap, console.log and verdict (of boot.sh). The cases go to
+# $OUT/results.
+
+. "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/topics.sh"
+
+: "${OUT:?}"
+
+awk -f "$HARNESS/awk/tap.awk" "$OUT/results.tap" >"$OUT/results"
+if [ -n "${WORKTREE:-}" ]; then
+	git -C "$WORKTREE" diff base 2>/dev/null || :
+else
+	series "$BASE" | xargs -d '\n' cat
+fi | awk -f "$HARNESS/awk/touched.awk" | sort -u >"$OUT/touched"
+awk -v known="$HARNESS/tables/known-reports" -v touched="$OUT/touched" \
+	-f "$HARNESS/awk/reports.awk" "$OUT/console.log" >"$OUT/reports"
+# The verdict comes from here, whatever the decoder has to say.
+[ ! -s "$OUT/reports" ] || "$HARNESS/stages/decode.sh" || :
+
+count() {
+	grep -c "^$1	" "$OUT/results" || :
+}
+passed=$(count pass)
+failed=$(count fail)
+skipped=$(count skip)
+
+# fail NAME MESSAGE: with the end of the console
+fail() {
+	fail_name=$1
+	shift
+	echo "  the last lines of the console:" >&2
+	tail -n 20 "$OUT/console.log" | tr -d '\r' | sed 's/^/    /' >&2
+	die "$fail_name" "$*"
+}
+
+# The test that was running, as the console has it: it knows even after a crash.
+running=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*diskseq: test //p' | tail -n 1)
+verdict=$(cat "$OUT/verdict" 2>/dev/null || :)
+panic=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*\(Kernel panic - .*\)/\1/p' | head -n 1)
+
+if [ -n "$panic" ] && [ -z "$running" ]; then
+	fail panic "the kernel panicked before the first test: $panic"
+elif [ -n "$panic" ]; then
+	fail oops "the kernel panicked during $running: $panic"
+elif [ "$verdict" = boot ]; then
+	fail boot "the guest did not come to the first test within ${BOOT_TIMEOUT:-60} s"
+elif [ ! -s "$OUT/results.tap" ]; then
+	fail boot "the guest went away before the first test"
+elif [ "$verdict" = timeout ]; then
+	fail timeout "the tests did not end within ${TIMEOUT:-900} s; $running was running"
+elif ! grep -qx complete "$OUT/results"; then
+	fail truncated "the guest went away during ${running:-the tests}: its results are truncated"
+fi
+
+# A detector that gave up, for want of memory, would find no leak.
+case ,${DEBUG:-}, in
+*,kasan,*)
+	grep -q '^kmemleak: scanned' "$OUT/console.log" ||
+		fail truncated "nobody looked for leaks in the kernel's memory" ;;
+esac
+
+sed -n 's/^skip	\([^	]*\)	/  skipped: \1: /p' "$OUT/results"
+sed -n 's/^fail	\([^	]*\)	/  failed:  \1: /p' "$OUT/results"
+sed 's/^\([^	]*\)	/  kernel report during \1: /' "$OUT/reports"
+races=$(($(grep -c 'BUG: KCSAN: ' "$OUT/console.log" || :) - $(grep -c 'BUG: KCSAN: ' "$OUT/reports" || :)))
+[ "$races" = 0 ] || say "  $races data races in code that the series does not touch: not counted"
+arch=
+[ "$ARCH" = x86_64 ] || arch=" $ARCH"
+say "$BASE ${WORKTREE:-$VARIANT}$arch${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
+
+[ ! -s "$OUT/reports" ] ||
+	die oops "the kernel reported a bug during $(cut -f1 "$OUT/reports" | sort -u | tr '\n' ' ')(see console.log)"
+[ "$failed" = 0 ] || die failed "$failed of $((passed + failed + skipped)) test cases failed"
+[ "$passed" != 0 ] || die nothing "no test was executed, or every one was skipped"
