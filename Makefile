@@ -5,14 +5,15 @@
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-export BASE KSRC TEST REPEAT ARCH SMP DEBUG ACCEL TIMEOUT BOOT_TIMEOUT APPEND V NO_INSTALL
-export DISKSEQ_CYCLES WORKTREE VARIANT TOPIC GUEST
-export WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ROUNDS LEG SEED OPERATIONS CYCLES MANY CROSS
+export $(shell awk -F '\t' '!/^\#/ { print $$1 }' harness/tables/variables)
 
-.PHONY: help run userland race bench fuzz soak cross check check-full lint prefixes shell fetch tree export clean distclean
+.PHONY: help help-variables run userland race bench fuzz soak cross check check-full lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/commands/help.sh
+
+help-variables:
+	@harness/commands/help.sh variables
 
 run:
 	@harness/commands/run.sh

@@ -10,9 +10,7 @@
 . "$(dirname "$0")/../lib/args.sh"
 
 GOALS=$STRESS/goals
-ROUNDS=${ROUNDS:-2}
-above_zero ROUNDS
-at_most 100 ROUNDS
+variables bench
 [ -z "${BASE:-}" ] || known_base "$BASE"
 # The unpatched kernel is that of the work tree's base.
 [ -z "${WORKTREE:-}" ] || worktree_base

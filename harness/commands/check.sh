@@ -18,7 +18,8 @@ ln -sfn "${CHECK##*/}" "$TOP/out/last"
 : >"$CHECK/failures"
 only_base=${BASE:-}
 unset BASE TEST REPEAT TOPIC VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT GUEST
-export CHECK DISKSEQ_CYCLES="${DISKSEQ_CYCLES:-10000}"
+export CHECK
+variables check
 
 # Each base has a process group, which ends with this one.
 groups=

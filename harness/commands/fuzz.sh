@@ -7,15 +7,10 @@
 
 . "$(dirname "$0")/../lib/args.sh"
 
-OPERATIONS=${OPERATIONS:-200000}
-PROCESSES=${PROCESSES:-8}
 SEED=${SEED:-$(date +%s)}
-above_zero SEED OPERATIONS PROCESSES
-at_most 100000000 OPERATIONS
-at_most 200 PROCESSES
+variables fuzz
 [ "${#SEED}" -le 18 ] || die usage "SEED='$SEED' has more than 18 digits"
 say "seed: $SEED"
 unset TEST REPEAT SHELL_ONLY
-export GUEST=fuzz GOAL=fuzz SEED OPERATIONS PROCESSES \
-	TIMEOUT="${TIMEOUT:-$((900 + OPERATIONS / 100))}"
+export GUEST=fuzz GOAL=fuzz SEED TIMEOUT="${TIMEOUT:-$((900 + OPERATIONS / 100))}"
 exec "$HARNESS/commands/run.sh"

@@ -8,29 +8,13 @@
 
 . "$(dirname "$0")/../lib/args.sh"
 
-WAY=${WAY:-all}
-ATTACHES=${ATTACHES:-4000}
-PROCESSES=${PROCESSES:-16}
-LOOPS=${LOOPS:-32}
-BUFFER=${BUFFER:-65536}
-LIMIT=${LIMIT:-1000}
-case $WAY in
-all | name | diskseq) ;;
-*) die usage "unknown WAY '$WAY' (there are: all name diskseq)" ;;
-esac
-above_zero ATTACHES PROCESSES LOOPS BUFFER LIMIT
-# What the guest has memory for
-at_most 10000000 ATTACHES
-at_most 200 PROCESSES LOOPS
-at_most 100000000 BUFFER
-at_most 60000 LIMIT
+variables race
 [ -z "${BASE:-}" ] || known_base "$BASE"
 
 . "$HARNESS/lib/legs.sh"
 need gnuplot gnuplot-nox
 legs_begin race
-export GUEST=race GOAL=race WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT \
-	TIMEOUT="${TIMEOUT:-$((600 + ATTACHES / 20))}"
+export GUEST=race GOAL=race TIMEOUT="${TIMEOUT:-$((600 + ATTACHES / 20))}"
 
 # race_leg VARIANT WAY
 race_leg() {

@@ -9,16 +9,13 @@
 . "$HARNESS/lib/topics.sh"
 
 # Everything that can be seen to be wrong is said before anything long begins.
+variables run
 [ -z "${BASE:-}" ] || known_base "$BASE"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
 	[ -f "$HARNESS/config/debug-$name.config" ] ||
 		die usage "unknown DEBUG '$name' (there are: $(find "$HARNESS/config" -name 'debug-*' |
 			sed 's/.*debug-\(.*\).config/\1/' | sort | tr '\n' ' '))"
 done
-case ${ACCEL:-} in
-'' | kvm | tcg) ;;
-*) die usage "unknown ACCEL '$ACCEL' (there are: kvm tcg)" ;;
-esac
 if [ -n "${TOPIC:-}" ]; then
 	[ "${WORKTREE:-}$VARIANT" = series ] ||
 		die usage "TOPIC= goes neither with WORKTREE= nor with VARIANT="
@@ -34,12 +31,11 @@ esac
 [ "$GUEST" = kselftest ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
 case $GUEST in
 kselftest | userland) ;;
+# The fast guest, with a program of stress/ in place of the selftests.
 *) [ -f "$STRESS/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
 esac
 [ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||
 	die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH"
-above_zero TIMEOUT BOOT_TIMEOUT REPEAT SMP
-[ -z "${SMP:-}" ] || at_most 8 SMP
 if [ -n "${WORKTREE:-}" ]; then
 	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
 	WORKTREE=$(cd "$WORKTREE" && pwd)
@@ -50,11 +46,11 @@ fi
 
 # What to say to have the same again.
 repeat="make ${GOAL:-run}"
-for name in BASE KSRC TOPIC VARIANT GUEST WORKTREE ARCH SMP DEBUG TEST REPEAT ACCEL TIMEOUT APPEND DISKSEQ_CYCLES \
-	WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT SEED OPERATIONS CYCLES MANY; do
+for name in $(variable_names all); do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in
+	NO_INSTALL=* | V=* | BOOT_TIMEOUT=*) ;;	# nothing of what is tested
 	WAY=all | ARCH=x86_64 | VARIANT=series | VARIANT=topic-* | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
 	VARIANT=base) [ "${GOAL:-}" = race ] || repeat="$repeat VARIANT=base" ;;
 	*)	repeat="$repeat $name='$value'" ;;

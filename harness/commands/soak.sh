@@ -7,18 +7,10 @@
 
 . "$(dirname "$0")/../lib/args.sh"
 
-CYCLES=${CYCLES:-1000000}
-LOOPS=${LOOPS:-64}
-PROCESSES=${PROCESSES:-4}
-MANY=${MANY:-4096}
-above_zero CYCLES LOOPS PROCESSES MANY
-at_most 1000000000 CYCLES
-at_most 200 LOOPS PROCESSES
-at_most 8192 MANY
+variables soak
 # Twenty parts, of which each process does some.
 [ "$CYCLES" -ge $((20 * PROCESSES)) ] ||
 	die usage "CYCLES='$CYCLES' is less than 20 for each of $PROCESSES processes"
 unset TEST REPEAT SHELL_ONLY
-export GUEST=soak GOAL=soak CYCLES LOOPS PROCESSES MANY \
-	TIMEOUT="${TIMEOUT:-$((900 + CYCLES / 50))}"
+export GUEST=soak GOAL=soak TIMEOUT="${TIMEOUT:-$((900 + CYCLES / 50))}"
 exec "$HARNESS/commands/run.sh"

@@ -16,15 +16,10 @@ USERLAND=${USERLAND:-$TOP/userland}
 STRESS=${STRESS:-$TOP/stress}
 # Where the runs leave what they found, each in a folder
 RESULTS=${RESULTS:-$TOP/out}
-VARIANT=${VARIANT:-series}
 # Where "make tree" puts its trees
 WORK=${WORK:-$TOP/work}
-# Which guest: "kselftest", the fast one, or "userland", a Debian. The name of a
-# program of stress/ is the fast one with that in place of the selftests.
-GUEST=${GUEST:-kselftest}
-# The architecture of the guest (arch.sh)
-ARCH=${ARCH:-x86_64}
-export HARNESS TOP CACHE PATCHES SOURCES USERLAND STRESS RESULTS WORK VARIANT GUEST ARCH
+export HARNESS TOP CACHE PATCHES SOURCES USERLAND STRESS RESULTS WORK
+. "$HARNESS/lib/variables.sh"
 
 # make hands its own variables and flags down; the kernel's make must not see
 # those of ours.
@@ -65,30 +60,6 @@ die_log() {
 		die disk "$3: no space left on the device (log: $2)"
 	fi
 	die "$1" "$3 (log: $2)"
-}
-
-# above_zero NAME...: these variables are numbers, or not set
-# shellcheck disable=SC2154 # it is eval that sets the value
-above_zero() {
-	for above_zero_name; do
-		eval "above_zero_value=\${$above_zero_name:-1}"
-		case $above_zero_value in
-		*[!0-9]* | 0*) die usage "$above_zero_name='$above_zero_value' is no number above 0" ;;
-		esac
-	done
-}
-
-# at_most LIMIT NAME...: these are
-# shellcheck disable=SC2154
-at_most() {
-	at_most_limit=$1
-	shift
-	for at_most_name; do
-		eval "at_most_value=\$$at_most_name"
-		if [ "${#at_most_value}" -gt 9 ] || [ "$at_most_value" -gt "$at_most_limit" ]; then
-			die usage "$at_most_name='$at_most_value' is more than $at_most_limit"
-		fi
-	done
 }
 
 # results_dir WHAT|"": makes a folder for what this call leaves, named in $results_dir;
@@ -242,3 +213,5 @@ kmake() {
 		KBUILD_BUILD_HOST=diskseq \
 		make -C "$TREE" "$@" </dev/null
 }
+
+variables every

@@ -50,8 +50,7 @@ esac
 append="console=$arch_console${arch_append:+ $arch_append} panic=-1 oops=panic"
 append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
-for name in TEST REPEAT HOOK DISKSEQ_CYCLES DISKSEQ_NO_PROBE SHELL_ONLY \
-	RACE_WAY ATTACHES PROCESSES LOOPS BUFFER LIMIT ITEM ICOUNT SEED OPERATIONS CYCLES MANY; do
+for name in $(variable_names guest) RACE_WAY ICOUNT HOOK DISKSEQ_NO_PROBE SHELL_ONLY; do
 	eval "value=\${$name:-}"
 	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
 done

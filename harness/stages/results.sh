@@ -68,6 +68,7 @@ sed 's/^\([^	]*\)	/  kernel report during \1: /' "$OUT/reports"
 races=$(($(grep -c 'BUG: KCSAN: ' "$OUT/console.log" || :) - $(grep -c 'BUG: KCSAN: ' "$OUT/reports" || :)))
 [ "$races" = 0 ] || say "  $races data races in code that the series does not touch: not counted"
 arch=
+# shellcheck disable=SC2153 # lib.sh sets it
 [ "$ARCH" = x86_64 ] || arch=" $ARCH"
 say "$BASE ${WORKTREE:-$VARIANT}$arch${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
 
