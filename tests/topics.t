@@ -68,7 +68,7 @@ done
 check "make export" export_tree
 check "gives what there was" exported v5.10/1-fake/0001-patch-1.patch v5.10/1-fake/0002-patch-2.patch \
 	v5.10/2-more/0001-patch-1.patch v5.10/3-other/0001-patch-1.patch selftests/0001-selftests.patch
-check "and a series in that order" sh -c 'grep -v "^#" "$1/v5.10/series" | sed "s|^v5.10|v5.14|" | diff "$1/v5.14/series" -' sh "$PATCHES"
+check "and a series in that order" sh -c 'sed "s|^v5.10|v5.14|" "$1/v5.10/series" | diff "$1/v5.14/series" -' sh "$PATCHES"
 check "and keeps what is written by hand" grep -qx 'by hand' "$PATCHES/v5.10/1-fake/0000-cover-letter.txt"
 check "and lists the patches" grep -qx '  2  patch 2' "$PATCHES/v5.10/1-fake/0000-cover-letter.txt"
 check "and counts them" grep -qx 'Subject: \[PATCH 0/2\] a topic' "$PATCHES/v5.10/1-fake/0000-cover-letter.txt"

@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Writes patches/$BASE and patches/selftests from the commits of a work tree:
-# work/$BASE (of "make tree"), or WORKTREE=, any git tree of the kernel with the series
-# on top. The base is its tag "base", else the tag that is named like it, else its
-# first commit. An empty commit "topic: NAME" begins each topic. The cover letters are
-# written by hand down to the line "Patches:", and from here on by this. For v5.14
-# the folders that show the series by file are written too.
+# Writes patches/$BASE from the commits of a work tree: work/$BASE (of "make tree"), or
+# WORKTREE=, any git tree of the kernel with the series on top. The base is its tag
+# "base", else the tag that is named like it, else its first commit. An empty commit
+# "topic: NAME" begins each topic. The cover letters are written by hand down to the
+# line "Patches:", and from there on by this. What all bases share comes from the tree
+# of v5.14: patches/selftests, and the folders that show the series by file.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
@@ -40,7 +40,7 @@ debian)
 	base_name="$(kernel_version "$scratch"), Debian's $(base_field "$BASE" 5) ($(base_field "$BASE" 4))" ;;
 esac
 
-# format TOPIC FROM TO: its patches into $new, and their names into the series
+# format TOPIC FROM TO: its patches into $new
 format() {
 	dir=$(topic_dir "$BASE" "$1")
 	[ ! -e "$new/$dir" ] || die usage "$tree has two commits 'topic: $1'"
@@ -50,12 +50,7 @@ format() {
 	[ "$1" != selftests ] || context=1
 	git -C "$tree" format-patch -q --full-index --zero-commit --no-signature \
 		--no-renames -U"$context" -o "$new/$dir" "$2..$3"
-	[ -d "$new/$dir" ] || return 0
-	{
-		echo "# $1"
-		(cd "$new" && printf '%s\n' "$dir"/*.patch)
-	} >>"$new/$BASE/series"
-	cover_letter "$1" "$2" "$3"
+	[ ! -d "$new/$dir" ] || cover_letter "$1" "$2" "$3"
 }
 
 # cover_letter TOPIC FROM TO: that of $PATCHES, with what is generated made anew
@@ -75,9 +70,23 @@ cover_letter() {
 	} >"$new/$letter"
 }
 
-# A patch without what another base makes differ: date, ids and line numbers
+# Patches without what another base makes differ: date, ids and line numbers
 plain() {
-	sed -e '/^Date: /d' -e '/^index /d' -e 's/^@@ [-+0-9, ]* @@.*/@@/' "$1"
+	cat "$@" | sed -e '/^Date: /d' -e '/^index /d' -e 's/^@@ [-+0-9, ]* @@.*/@@/'
+}
+
+# list BASE TOPIC...: the series file
+list() {
+	list_base=$1
+	shift
+	for list_topic; do
+		list_dir=$(topic_dir "$list_base" "$list_topic")
+		echo "# $list_topic"
+		for list_patch in "$PATCHES/$list_dir"/0*.patch; do
+			[ ! -f "$list_patch" ] || echo "$list_dir/${list_patch##*/}"
+		done
+	done >"$scratch/series"
+	cp "$scratch/series" "$PATCHES/$list_base/series"
 }
 
 # topic and its first and last commit, a line each
@@ -93,18 +102,24 @@ while read -r topic first last; do
 	format "$topic" "$first" "$last"
 done <"$scratch/topics"
 
-# The selftests are those of $layout_base: equal ones of another base change nothing.
-for patch in "$new"/selftests/*.patch; do
-	old=$PATCHES/selftests/${patch##*/}
-	if [ "$BASE" != "$layout_base" ] && [ -f "$old" ] && [ "$(plain "$old")" = "$(plain "$patch")" ]; then
-		cp "$old" "$patch"
-	fi
-done
+if [ "$BASE" != "$layout_base" ] && [ -d "$new/selftests" ]; then
+	[ "$(plain "$new"/selftests/0*.patch)" = "$(plain "$PATCHES"/selftests/0*.patch)" ] ||
+		say "note: patches/selftests stays as it is, and differs from $tree: it comes from $layout_base"
+	rm -rf "$new/selftests"
+fi
 
 mkdir -p "$PATCHES/$BASE"
 rm -f "$PATCHES/$BASE"/*/0*.patch
 [ ! -d "$new/selftests" ] || rm -f "$PATCHES"/selftests/0*.patch
 cp -r "$new"/* "$PATCHES/"
+# shellcheck disable=SC2046 # words
+list "$BASE" $(cut -d' ' -f1 "$scratch/topics")
+# the selftests may have other names now
+for series in "$PATCHES"/*/series; do
+	other=$(basename "$(dirname "$series")")
+	# shellcheck disable=SC2046
+	list "$other" $(topics "$other")
+done
 while read -r topic first last; do
 	say "patches/$(topic_dir "$BASE" "$topic"): $(series "$BASE" "$topic" | wc -l) patches"
 done <"$scratch/topics"
