@@ -14,8 +14,8 @@ same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
 export FULL_LEGS="$T/legs"
 
 legs 'one\trun\tREPEAT=2\ntwo\trun\tREPEAT=3\n'
-dies "an unknown LEG" usage "unknown LEG 'three' \(there are: one two\)" "$full" LEG=three
-dies "an unknown BASE" usage "unknown BASE 'v9.99'" "$full" BASE=v9.99
+dies "an unknown LEG" usage LEG "$full" LEG=three
+dies "an unknown BASE" usage BASE "$full" BASE=v9.99
 check "nothing was begun" test ! -e "$RESULTS"
 printf 'v5.14\t5.14\ttarball\thttp://127.0.0.1:9/linux-5.14.tar.xz\t0\n' >"$T/sources"
 export SOURCES="$T/sources"

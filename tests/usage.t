@@ -6,18 +6,18 @@ fake_world
 run=$HARNESS/commands/run.sh
 
 dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10\)" "$run" BASE=v9.99
-dies "an unknown DEBUG" usage "unknown DEBUG 'nonsense' \(there are: fault gcov kasan kcsan lockdep module power up" "$run" DEBUG=nonsense
-dies "an unknown ARCH" usage "unknown ARCH 'vax' \(there are: arm64 i386 s390x x86_64\)" "$run" ARCH=vax
-dies "an unknown CROSS" usage "unknown CROSS 'vax' \(there are: alpha arm .* sparc64\)" "$HARNESS/commands/cross.sh" CROSS=arm,vax
-dies "an unknown ACCEL" usage "unknown ACCEL 'warp'" "$run" ACCEL=warp
-dies "a TIMEOUT that is no number" usage "TIMEOUT='soon' is no number" "$run" TIMEOUT=soon
-dies "a REPEAT of 0" usage "REPEAT='0' is no number above 0" "$run" REPEAT=0
-dies "a word that is no variable" usage "'run' is not NAME=VALUE" "$run" run
-dies "an unknown VARIANT" usage "unknown VARIANT 'other'" "$run" VARIANT=other
-dies "an unknown mutant" usage "no mutant nonesuch for v5.14" "$run" KSRC="$T/ksrc" VARIANT=mutant-nonesuch
-dies "an unknown TEST" usage "no test is named 'fale' \(there are: fake" "$run" KSRC="$T/ksrc" TEST=fake,fale
-dies "a WORKTREE that is no kernel" usage "is no kernel tree" "$run" WORKTREE="$T"
-dies "a missing package with NO_INSTALL" tool "missing Debian packages: nonesuch \(NO_INSTALL" \
+dies "an unknown DEBUG" usage DEBUG "$run" DEBUG=nonsense
+dies "an unknown ARCH" usage ARCH "$run" ARCH=vax
+dies "an unknown CROSS" usage CROSS "$HARNESS/commands/cross.sh" CROSS=arm,vax
+dies "an unknown ACCEL" usage ACCEL "$run" ACCEL=warp
+dies "a TIMEOUT that is no number" usage TIMEOUT= "$run" TIMEOUT=soon
+dies "a REPEAT of 0" usage REPEAT= "$run" REPEAT=0
+dies "a word that is no variable" usage "'run'" "$run" run
+dies "an unknown VARIANT" usage VARIANT "$run" VARIANT=other
+dies "an unknown mutant" usage nonesuch "$run" KSRC="$T/ksrc" VARIANT=mutant-nonesuch
+dies "an unknown TEST" usage "'fale'" "$run" KSRC="$T/ksrc" TEST=fake,fale
+dies "a WORKTREE that is no kernel" usage WORKTREE= "$run" WORKTREE="$T"
+dies "a missing package with NO_INSTALL" tool " nonesuch .*NO_INSTALL" \
 	env NO_INSTALL=1 HARNESS="$HARNESS" sh -c '. "$HARNESS/lib/lib.sh"; need no-such-command nonesuch sh dash' "$run"
 mkdir "$T/apt"
 echo '#!/bin/sh' >"$T/apt/apt-get"
@@ -28,7 +28,7 @@ check "that a package is installed is not said where a program reads" \
 		[ -z "$said" ] && grep -q "installing Debian packages: nonesuch" "$1"' "$run" "$T/installing"
 
 fake_qemu pass
-dies "KVM for another machine's kernel" usage "ARCH=arm64 is not this machine's" env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/stages/boot.sh"
+dies "KVM for another machine's kernel" usage ARCH= env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/stages/boot.sh"
 check "TEST with a pattern" "$run" BASE=v5.14 TEST='f*'
 check "and it reaches the guest" grep -q "TEST=f\*" "$T/out/commands"
 check "a guest that is kept waiting does not panic over its timer" grep -q ' no_timer_check ' "$T/out/commands"
