@@ -34,6 +34,12 @@ run() {
 		"$@" "$HARNESS/commands/run.sh"
 }
 
+# judged WHAT: shows what $out/why says against it, and lists it at the end of the check
+judged() {
+	cat "$out/why"
+	head -n 10 "$out/why" | sed 's/^ *//' | failures "$BASE: $1: "
+}
+
 # all_cases GUEST WHAT
 all_cases() {
 	status=0
@@ -66,7 +72,8 @@ control() {
 		$1 == "pass" && !(($2 " " $3) in may) {
 			print "  passes on the unpatched kernel: " $2 " " $3; n++
 		}
-		END { exit n > 0 }' "$TOP/tests/control" "$out/results" || status=1
+		END { exit n > 0 }' "$TOP/tests/control" "$out/results" >"$out/why" || status=1
+	judged "the negative control"
 	verdict "$status" "$BASE: the negative control: $(count fail "$out/results") cases fail, $(count skip "$out/results") skip, $(count pass "$out/results") pass and may"
 }
 
@@ -86,7 +93,8 @@ mutant() {
 	awk -F '\t' 'NR == FNR { must[$0] = 1; next }
 		$1 == "fail" { sub(/ - .*/, "", $3); delete must[$2 " " $3] }
 		END { for (m in must) { print "  does not notice: " m; n++ }; exit n > 0 }' \
-		"$must_fail" "$out/results" || status=1
+		"$must_fail" "$out/results" >"$out/why" || status=1
+	judged "mutant $name"
 	verdict "$status" "$BASE: mutant $name is found out"
 }
 
@@ -108,7 +116,8 @@ userland_control() {
 		}
 		$1 == "skip" { delete must[$2] }
 		END { for (m in must) { print "  does not skip: " m; n++ }; exit n > 0 }
-	' "$TOP/tests/control-userland" "$out/userland-tests" "$out/results" || status=1
+	' "$TOP/tests/control-userland" "$out/userland-tests" "$out/results" >"$out/why" || status=1
+	judged "Debian on the unpatched kernel"
 	verdict "$status" "$BASE: Debian on the unpatched kernel: $(count skip "$out/results") tests skip, $(count pass "$out/results") cases pass and may"
 }
 
