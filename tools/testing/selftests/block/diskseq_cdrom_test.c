@@ -264,6 +264,8 @@ static int plug_in_again(struct qmp *qmp, struct watch *d, const char *id,
 					   "/block/sr", ev);
 	if (ret)
 		return ret;
+	/* a poll may have missed the disc before the drive was pulled out */
+	d->mark = d->log.nr;
 	snprintf(d->name, sizeof(d->name), "%s", ev->disk);
 	/* the event may come before the driver is through */
 	deadline = now_ms() + PATIENCE_MS;
