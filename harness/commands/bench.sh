@@ -5,7 +5,7 @@
 # by the clock on 2, 4 and 8. Leaves a table (bench.txt, and bench.rst for the
 # documentation) and the figures of each guest (bench.tsv) in out/<run>/;
 # out/bench is the last run that came to its end.
-# Usage: harness/commands/bench.sh [NAME=VALUE...], with the variables of "make help".
+# Usage: harness/commands/bench.sh [NAME=VALUE...], with the variables of "make help-variables".
 
 . "$(dirname "$0")/../lib/args.sh"
 

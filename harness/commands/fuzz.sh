@@ -3,7 +3,7 @@
 # Random ioctls by privileged and unprivileged processes: stress/fuzz.c, in a guest.
 # SEED= makes the same calls again; without it they are others each time, and the
 # seed is said. VARIANT= and DEBUG= as with "make run".
-# Usage: harness/commands/fuzz.sh [NAME=VALUE...], with the variables of "make help".
+# Usage: harness/commands/fuzz.sh [NAME=VALUE...], with the variables of "make help-variables".
 
 . "$(dirname "$0")/../lib/args.sh"
 

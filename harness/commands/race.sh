@@ -4,7 +4,7 @@
 # and by name, and on the unpatched one by name. Leaves a table (race.txt), a
 # picture (race.svg) and the figures (race.tsv, quantiles.tsv) in out/<run>/;
 # out/race is the last run that came to its end.
-# Usage: harness/commands/race.sh [NAME=VALUE...], with the variables of "make help".
+# Usage: harness/commands/race.sh [NAME=VALUE...], with the variables of "make help-variables".
 
 . "$(dirname "$0")/../lib/args.sh"
 

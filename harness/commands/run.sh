@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # The main job: fetch, patch, configure, build, boot, test, tell.
-# Usage: harness/commands/run.sh [NAME=VALUE...], with the variables of "make help".
+# Usage: harness/commands/run.sh [NAME=VALUE...], with the variables of "make help-variables".
 # The exit status is one of harness/tables/status.
 
 . "$(dirname "$0")/../lib/args.sh"

@@ -3,7 +3,7 @@
 # Attaching and detaching for long, and thousands of devices at once: stress/soak.c,
 # in a guest. Neither the kernel's memory nor the time of a cycle may grow.
 # VARIANT= and DEBUG= as with "make run".
-# Usage: harness/commands/soak.sh [NAME=VALUE...], with the variables of "make help".
+# Usage: harness/commands/soak.sh [NAME=VALUE...], with the variables of "make help-variables".
 
 . "$(dirname "$0")/../lib/args.sh"
 

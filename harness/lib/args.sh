@@ -15,4 +15,4 @@ done
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
 
-[ -z "$args_bad" ] || die usage "'$args_word' is not NAME=VALUE (see make help)"
+[ -z "$args_bad" ] || die usage "'$args_word' is not NAME=VALUE (see make help-variables)"
