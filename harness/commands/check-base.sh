@@ -43,7 +43,11 @@ judged() {
 # all_cases GUEST WHAT
 all_cases() {
 	status=0
+	# Only one at a time of those that must pass, of all bases: on a machine that is
+	# short of time tests find less, and more of them go wrong.
+	lock 6 check
 	run "$1" series || status=$?
+	exec 6>&-
 	add "$(count pass "$out/results")" "$(count fail "$out/results")" "$(count skip "$out/results")"
 	grep '^fail	' "$out/results" | cut -f2- | failures "$BASE: "
 	verdict "$status" "$BASE: $2"
