@@ -57,7 +57,11 @@ done
 for base in $tested; do
 	say ""
 	say "the log of ${base%:*}, which may still grow:"
-	tail -n +1 -f --pid="${base#*:}" "$CHECK/${base%:*}.log"
+	# in the background, so that a signal does not wait for its end
+	tail -n +1 -f --pid="${base#*:}" "$CHECK/${base%:*}.log" &
+	child=$!
+	wait "$child"
+	child=
 	wait "${base#*:}" || verdict 1 "${base%:*}: its check came to its end"
 done
 
