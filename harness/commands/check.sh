@@ -11,9 +11,8 @@
 . "$HARNESS/lib/counts.sh"
 
 need prove perl
-CHECK=$TOP/out/$(date +%Y%m%d-%H%M%S)-$$-check
-mkdir -p "$CHECK" 2>/dev/null || die disk "cannot make $CHECK"
-ln -sfn "${CHECK##*/}" "$TOP/out/last"
+results_dir check
+CHECK=$results_dir
 : >"$CHECK/counts"
 : >"$CHECK/failures"
 only_base=${BASE:-}

@@ -18,9 +18,8 @@ wanted=${TOPIC:-$(topics "$BASE" | grep -vxF selftests | tr '\n' ,)}
 known_topics "$BASE" "$wanted"
 unset TOPIC TEST
 
-PREFIXES=$TOP/out/$(date +%Y%m%d-%H%M%S)-$$-prefixes
-mkdir -p "$PREFIXES" 2>/dev/null || die disk "cannot make $PREFIXES"
-ln -sfn "${PREFIXES##*/}" "$TOP/out/last"
+results_dir prefixes
+PREFIXES=$results_dir
 make_scratch
 
 eval "set -- $(series "$BASE" | words)"
