@@ -7,16 +7,16 @@
 #     tests/control does not name,
 #   - the mutants: kernels with one thing broken, on which the cases that the
 #     mutant names must fail,
-#   - Debian on the patched kernel, and on the unpatched one, where its tests
-#     must skip.
+#   - the Debian releases SUITES on the patched kernel, and the default one on the
+#     unpatched kernel, where its tests must skip.
 # After the first of these two guests run at a time: much of what the tests do on a
 # broken kernel is to wait for what does not come.
-# Usage: CHECK=... BASE=... harness/commands/check-base.sh; writes into the folder $CHECK.
+# Usage: CHECK=... BASE=... SUITES=... harness/commands/check-base.sh; writes into the folder $CHECK.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/counts.sh"
 
-: "${CHECK:?}" "${BASE:?}"
+: "${CHECK:?}" "${BASE:?}" "${SUITES:?}"
 
 count() {
 	grep -c "^$1	" "$2" 2>/dev/null || :
@@ -26,7 +26,7 @@ count() {
 run() {
 	guest=$1 variant=$2
 	shift 2
-	out=$CHECK/$BASE-$guest-$variant
+	out=$CHECK/$BASE-$guest-$variant${SUITE:+-$SUITE}
 	mkdir -p "$out"
 	# The limits are those of a machine on which other guests run.
 	logged "$out/run.log" env GUEST="$guest" VARIANT="$variant" OUT="$out" \
@@ -148,8 +148,12 @@ head_line "$BASE"
 all_cases kselftest "the series passes its tests"
 unpatched >"$CHECK/$BASE-unpatched.log" 2>&1 &
 beside=$!
-head_line "$BASE: Debian"
-all_cases userland "Debian on the series passes its tests"
+for SUITE in $SUITES; do
+	export SUITE
+	head_line "$BASE: Debian $SUITE"
+	all_cases userland "Debian $SUITE on the series passes its tests"
+done
+unset SUITE
 head_line "$BASE: real guests that go wrong"
 export BASE_UNDER_TEST="$BASE"
 own_tests "$BASE-guest" "$TOP/tests/guest"

@@ -9,6 +9,7 @@
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
 . "$HARNESS/lib/counts.sh"
+. "$HARNESS/lib/suites.sh"
 
 need prove perl
 results_dir check
@@ -16,7 +17,7 @@ CHECK=$results_dir
 : >"$CHECK/counts"
 : >"$CHECK/failures"
 only_base=${BASE:-}
-unset BASE TEST REPEAT TOPIC VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT GUEST
+unset BASE TEST REPEAT TOPIC VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT GUEST SUITE
 export CHECK
 variables check
 
@@ -49,7 +50,9 @@ for base in $(bases); do
 		add 0 0 1
 		continue
 	fi
-	BASE=$base setsid "$HARNESS/commands/check-base.sh" >"$CHECK/$base.log" 2>&1 &
+	more=
+	[ -n "$tested" ] || more=$(suites first)
+	BASE=$base SUITES="$(suites each) $more" setsid "$HARNESS/commands/check-base.sh" >"$CHECK/$base.log" 2>&1 &
 	groups="$groups $!"
 	tested="$tested $base:$!"
 done

@@ -5,6 +5,7 @@
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
 . "$HARNESS/lib/arch.sh"
+. "$HARNESS/lib/suites.sh"
 
 commands() {
 	cat <<END
@@ -51,13 +52,14 @@ debug_kernels() {
 all_variables() {
 	say "variables, by the commands that read them (those of run: also userland, race,"
 	say "bench, fuzz, soak and shell):"
-	awk -F '\t' -v bases="$(bases)" -v arches="$(arches)" -v debug="$(debug_kernels)" '
+	awk -F '\t' -v bases="$(bases)" -v arches="$(arches)" -v debug="$(debug_kernels)" -v suites="$(suites)" '
 		/^#/ { next }
 		{
 			help = $6
 			sub(/\{bases\}/, bases, help)
 			sub(/\{arches\}/, arches, help)
 			sub(/\{debug\}/, debug, help)
+			sub(/\{suites\}/, suites, help)
 			if ($3 != "-")
 				help = help "; default: " $3
 			if ($4 ~ /^[0-9]/)

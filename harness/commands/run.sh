@@ -7,6 +7,7 @@
 . "$(dirname "$0")/../lib/args.sh"
 . "$HARNESS/lib/arch.sh"
 . "$HARNESS/lib/topics.sh"
+. "$HARNESS/lib/suites.sh"
 
 # Everything that can be seen to be wrong is said before anything long begins.
 variables run
@@ -30,9 +31,11 @@ esac
 [ -z "${DEBUG:-}" ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-600}"
 [ "$GUEST" = kselftest ] || export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
 case $GUEST in
-kselftest | userland) ;;
+kselftest) unset SUITE ;;
+userland) choose_suite ;;
 # The fast guest, with a program of stress/ in place of the selftests.
-*) [ -f "$STRESS/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)" ;;
+*) [ -f "$STRESS/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)"
+	unset SUITE ;;
 esac
 [ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||
 	die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH"

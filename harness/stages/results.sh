@@ -70,7 +70,7 @@ races=$(($(grep -c 'BUG: KCSAN: ' "$OUT/console.log" || :) - $(grep -c 'BUG: KCS
 arch=
 # shellcheck disable=SC2153 # lib.sh sets it
 [ "$ARCH" = x86_64 ] || arch=" $ARCH"
-say "$BASE ${WORKTREE:-$VARIANT}$arch${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
+say "$BASE ${WORKTREE:-$VARIANT}${SUITE:+ $SUITE}$arch${DEBUG:+ $DEBUG}: $passed cases passed, $failed failed, $skipped skipped"
 
 [ ! -s "$OUT/reports" ] ||
 	die oops "the kernel reported a bug during $(cut -f1 "$OUT/reports" | sort -u | tr '\n' ' ')(see console.log)"

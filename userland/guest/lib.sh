@@ -132,14 +132,6 @@ seq_of() {
 	diskseq "$1"
 }
 
-# newer PROGRAM [ARGUMENT...]: Debian 13's (see ../newer), with its own libraries
-newer() {
-	newer_program=$1
-	shift
-	/opt/newer/usr/lib64/ld-linux-x86-64.so.2 --library-path /opt/newer/usr/lib/x86_64-linux-gnu \
-		"$(find /opt/newer/usr/bin /opt/newer/usr/sbin -name "$newer_program")" "$@"
-}
-
 sysfs_seq() {
 	cat "/sys/block/${1#/dev/}/diskseq"
 }
