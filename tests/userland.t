@@ -17,7 +17,6 @@ count_images() { find "$images" -type f | wc -l; }
 # A recipe of a few lines, in the tests' own words.
 mkdir -p "$USERLAND/tests" "$USERLAND/guest" "$USERLAND/example" "$USERLAND/overlay/etc" "$T/bin"
 printf '# a comment\nsystemd\nudev # another\n' >"$USERLAND/packages"
-echo util-linux >"$USERLAND/newer"
 echo fstrim.timer >"$USERLAND/masked"
 echo CONFIG_OF_USERLAND=y >"$USERLAND/kernel.config"
 echo hello >"$USERLAND/overlay/etc/hello"
@@ -29,7 +28,13 @@ echo 'int main(void) { return 0; }' >"$USERLAND/example/diskseq-wait.c"
 cat >"$T/bin/apt-get" <<'END'
 #!/bin/sh
 [ "$1" = indextargets ] || exec /usr/bin/apt-get "$@"
-[ "${FAKE_APT:-}" = empty ] || echo 'bookworm deb http://mirror.invalid/debian bookworm main'
+[ "${FAKE_APT:-}" != empty ] || exit 0
+echo 'Other main bookworm http://other.invalid/debian/'
+for codename in bookworm bookworm-updates bookworm-backports; do
+	echo "Debian main $codename http://mirror.invalid/debian/"
+	echo "Debian contrib $codename http://mirror.invalid/debian/"
+done
+echo 'Debian main bookworm-security http://mirror.invalid/security/'
 END
 cat >"$T/bin/apt-config" <<'END'
 #!/bin/sh
@@ -37,11 +42,6 @@ echo 'Acquire::http::Proxy "http://proxy.invalid";'
 END
 cat >"$T/bin/mmdebstrap" <<'END'
 #!/bin/sh
-case $* in
-*--variant=extract*)
-	[ "${FAKE_MMDEBSTRAP:-}" != not-newer ] || exit 1
-	MADE=$MADE.newer ;;
-esac
 echo made >>"$MADE"
 cat >"$MADE.sources"
 for word; do
@@ -68,8 +68,9 @@ dies "another architecture" usage ARCH= "$run" ARCH=arm64
 dies "an unknown GUEST" usage GUEST "$run" GUEST=plan9
 dies "an unknown VARIANT" usage VARIANT "$run" VARIANT=bare
 dies "an unknown TEST" usage "'tow'" "$run" KSRC="$T/ksrc" TEST=tow
-dies "no mirror of the suite" image bookworm env FAKE_APT=empty "$run"
-dies "mmdebstrap fails" image "$T/out/image.log" env FAKE_MMDEBSTRAP=fail "$run"
+dies "an unknown SUITE" usage "unknown SUITE 'buster' \(there are: trixie bookworm sid\)" "$run" SUITE=buster
+dies "no mirror of Debian" image "no mirror of Debian" env FAKE_APT=empty "$run"
+dies "mmdebstrap fails" image "trixie.*$T/out/image.log" env FAKE_MMDEBSTRAP=fail "$run"
 said "its last words are shown" "E: apt-get update failed"
 dies "the disk fills up" disk . env FAKE_MMDEBSTRAP=full "$run"
 check "no image came of these" sh -c '! ls "$1"/* 2>/dev/null' sh "$images"
@@ -77,11 +78,14 @@ check "no image came of these" sh -c '! ls "$1"/* 2>/dev/null' sh "$images"
 : >"$MADE"
 rm -f "$MADE.words"
 check "a run" "$run"
-check "the image was made from this machine's mirrors" grep -q 'mirror.invalid' "$MADE.sources"
+cat >"$T/expected" <<-'END'
+	deb http://mirror.invalid/debian/ trixie main
+	deb http://mirror.invalid/debian/ trixie-updates main
+	deb http://mirror.invalid/security/ trixie-security main
+END
+check "the image is of the newest release, from this machine's mirrors" diff "$T/expected" "$MADE.sources"
 check "with the recipe's packages" grep -qx -e '--include=systemd,udev' "$MADE.words"
-check "what is of Debian 13 comes from there" grep -qx 'deb http://mirror.invalid/debian trixie main' "$MADE.newer.sources"
-check "by the recipe" grep -qx -e '--include=util-linux' "$MADE.newer.words"
-check "and has a place of its own" sh -c 'debugfs -R "stat /opt/newer/etc" "$1" | grep -q "Type: directory"' sh "$T/out/root.ext4"
+check "the guest knows which it is" grep -q ' SUITE=trixie ' "$T/out/commands"
 check "the overlay is in it" sh -c 'debugfs -R "cat /etc/hello" "$1" | grep -qx hello' sh "$T/out/root.ext4"
 check "units are masked" sh -c 'debugfs -R "stat /etc/systemd/system/fstrim.timer" "$1" | grep -q "Fast link dest: ./dev/null"' sh "$T/out/root.ext4"
 check "its files are root's" sh -c 'debugfs -R "stat /etc/hello" "$1" | grep -q "User: *0 "' sh "$T/out/root.ext4"
@@ -103,10 +107,12 @@ check "is a kernel of its own" grep -qx two "$T/out/kernel"
 check "configured for Debian too" grep -qx CONFIG_OF_USERLAND=y "$T/cache/diskseq/tree/v5.14-base/build-userland/.config"
 check "and boots the same image" same "$(made)" 2
 
-echo findutils >>"$USERLAND/newer"
-check "without a mirror of Debian 13" env FAKE_MMDEBSTRAP=not-newer "$run"
-said "it says so" "note: the image lacks Debian's trixie packages"
-check "and makes an image without them" same "$(made)" 3
+check "another release" "$run" SUITE=bookworm
+check "is another image" same "$(made)" 3
+check "of that release" grep -qx 'deb http://mirror.invalid/security/ bookworm-security main' "$MADE.sources"
+said "its name is in the totals" '^v5.14 series bookworm: '
+check "sid" "$run" SUITE=sid
+check "has no updates" same "$(cat "$MADE.sources")" 'deb http://mirror.invalid/debian/ sid main'
 
 # Stopped while the image is made.
 echo libc6 >>"$USERLAND/packages"
@@ -114,7 +120,7 @@ before=$(count_images)
 FAKE_MMDEBSTRAP=slow setsid "$run" >"$T/said" 2>&1 &
 slow=$!
 for _ in $(seq 100); do
-	[ "$(made)" = 4 ] && break
+	[ "$(made)" = 5 ] && break
 	sleep 0.1
 done
 kill -s TERM -- "-$slow"

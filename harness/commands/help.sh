@@ -16,6 +16,7 @@ every day:
   make check       all tests: lint, the harness's own, and for each base the kselftests
                    under load, the unpatched kernel, the mutants, and make userland
   make userland    the patched kernel under a Debian: systemd, udev, udisks, mdadm, ...
+                   SUITE=NAME: $(suites all)
   make lint        patches, layout, checkpatch, sparse, kernel-doc, shellcheck
   make tree        work/BASE: a kernel tree with the series as commits, to change it
   make export      write patches/ and the folders by file from that tree
@@ -52,7 +53,7 @@ debug_kernels() {
 all_variables() {
 	say "variables, by the commands that read them (those of run: also userland, race,"
 	say "bench, fuzz, soak and shell):"
-	awk -F '\t' -v bases="$(bases)" -v arches="$(arches)" -v debug="$(debug_kernels)" -v suites="$(suites)" '
+	awk -F '\t' -v bases="$(bases)" -v arches="$(arches)" -v debug="$(debug_kernels)" -v suites="$(suites all)" '
 		/^#/ { next }
 		{
 			help = $6

@@ -2,18 +2,18 @@
 # shellcheck shell=sh
 # The Debian releases of make userland, by their table. Sourced after lib.sh.
 
-# suites [FOR]: all of them, or those that make check boots for FOR (see the table)
+# suites all|each|first|none: those that make check boots for that (see the table)
 suites() {
-	awk -v for_="${1:-}" '!/^#/ && NF && (for_ == "" || $2 == for_) { print $1 }' \
+	awk -v bases="$1" '!/^#/ && NF && (bases == "all" || $2 == bases) { print $1 }' \
 		"$HARNESS/tables/suites" | xargs
 }
 
 # choose_suite: SUITE, or the default
 choose_suite() {
-	SUITE=${SUITE:-$(suites | cut -d' ' -f1)}
-	case " $(suites) " in
+	SUITE=${SUITE:-$(suites all | cut -d' ' -f1)}
+	case " $(suites all) " in
 	*" $SUITE "*) ;;
-	*) die usage "unknown SUITE '$SUITE' (there are: $(suites))" ;;
+	*) die usage "unknown SUITE '$SUITE' (there are: $(suites all))" ;;
 	esac
 	export SUITE
 }
