@@ -15,7 +15,6 @@
  * some were lost, the one that is waited for may be still to come. No time limit
  * is needed here either.
  */
-#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <libudev.h>
