@@ -108,9 +108,9 @@ check "configured for Debian too" grep -qx CONFIG_OF_USERLAND=y "$T/cache/diskse
 check "and boots the same image" same "$(made)" 2
 
 check "another release" "$run" SUITE=bookworm
+said "its name is in the totals" '^v5.14 series bookworm: '
 check "is another image" same "$(made)" 3
 check "of that release" grep -qx 'deb http://mirror.invalid/security/ bookworm-security main' "$MADE.sources"
-said "its name is in the totals" '^v5.14 series bookworm: '
 check "sid" "$run" SUITE=sid
 check "has no updates" same "$(cat "$MADE.sources")" 'deb http://mirror.invalid/debian/ sid main'
 

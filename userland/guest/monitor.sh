@@ -26,7 +26,8 @@ monitor_stop() {
 	follower=$!
 	# Once from the kernel, once from udev.
 	check "udevadm monitor is up to date" timeout 30 grep -c -m 2 "^SYNTH_UUID=$mark" "$W/follow"
-	kill "$follower"
+	# a tail that notices the end of its reader is gone by itself
+	kill "$follower" 2>/dev/null
 	wait "$follower"
 	monitor_kill
 	awk -v RS= '{
