@@ -30,7 +30,7 @@ rm -rf "$BUILD/diskseq.installed" "$installed"
 
 # -static goes with the compiler's name: the selftests' makefile overrides
 # LDFLAGS when it builds out of tree.
-set -- -C tools/testing/selftests TARGETS=block FORCE_TARGETS=1 O="$BUILD" \
+set -- -j"$(nproc)" -C tools/testing/selftests TARGETS=block FORCE_TARGETS=1 O="$BUILD" \
 	ARCH="$arch_kernel" CROSS_COMPILE="$arch_cross" CC="$arch_cc -static" KSFT_INSTALL_PATH="$installed" install
 echo "make -C $TREE $*" >>"$OUT/commands"
 progress selftests "$OUT/selftests.log" kmake "$@" ||
