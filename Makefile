@@ -50,7 +50,7 @@ prefixes:
 	@harness/commands/prefixes.sh
 
 shell:
-	@GOAL=shell SHELL_ONLY=1 WITH_SHELL=1 harness/commands/run.sh
+	@GOAL=shell SHELL_ONLY=1 harness/commands/run.sh
 
 fetch:
 	@harness/stages/fetch.sh

@@ -37,8 +37,12 @@ userland) choose_suite ;;
 *) [ -f "$STRESS/$GUEST.c" ] || die usage "unknown GUEST '$GUEST' (there are: kselftest userland)"
 	unset SUITE ;;
 esac
-[ "$GUEST" = kselftest ] || [ "$ARCH" = x86_64 ] ||
-	die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH"
+case $GUEST,$ARCH,${DEBUG:-}, in
+*,x86_64,*) ;;
+*,gcov,*) die usage "DEBUG=gcov is for x86_64 only, not for ARCH=$ARCH" ;;
+kselftest,*) ;;
+*) die usage "GUEST=$GUEST is for x86_64 only, not for ARCH=$ARCH" ;;
+esac
 if [ -n "${WORKTREE:-}" ]; then
 	[ -f "$WORKTREE/Kbuild" ] || die usage "WORKTREE=$WORKTREE is no kernel tree"
 	WORKTREE=$(cd "$WORKTREE" && pwd)

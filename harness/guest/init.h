@@ -3,9 +3,7 @@
 #define __DISKSEQ_INIT_H
 
 #include <stdbool.h>
-#include <stdio.h>
 
 bool report_leaks(void);
-bool send_counters(FILE *port);
 
 #endif

@@ -105,7 +105,7 @@ set -- "$@" \
 	-device virtserialport,chardev=tap,name=diskseq.tap
 case ,${DEBUG:-}, in
 *,gcov,*)
-	set -- "$@" -chardev "file,id=gcov,path=$OUT/coverage.cpio" \
+	set -- "$@" -chardev "file,id=gcov,path=$OUT/coverage.tar" \
 		-device virtserialport,chardev=gcov,name=diskseq.gcov ;;
 esac
 for word; do

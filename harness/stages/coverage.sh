@@ -11,11 +11,11 @@
 
 : "${OUT:?}"
 
-need cpio cpio
+need jq jq
 counted=$OUT/coverage
 rm -rf "$counted"
 mkdir "$counted"
-(cd "$counted" && cpio -id --quiet --no-absolute-filenames <"$OUT/coverage.cpio") 2>"$OUT/coverage.log" ||
+tar -C "$counted" -xf "$OUT/coverage.tar" 2>"$OUT/coverage.log" ||
 	die_log truncated "$OUT/coverage.log" "the guest's counters are no archive"
 
 base=$BASE
@@ -31,13 +31,13 @@ while read -r counters; do
 	object=${counters#"$counted$BUILD/"}
 	[ -f "${object%.gcda}.gcno" ] || continue
 	cp "${object%.gcda}.gcno" "${counters%.gcda}.gcno"
-	"gcov-${kernel_gcc##*-}" --stdout --branch-probabilities --branch-counts \
-		"$counters" 2>>"$OUT/coverage.log"
-done >"$OUT/coverage.gcov"
-[ -s "$OUT/coverage.gcov" ] || die nothing "the guest counted nothing"
+	"gcov-${kernel_gcc##*-}" --stdout --json-format --branch-probabilities "$counters" 2>>"$OUT/coverage.log"
+done | jq -r '.files[] | .file as $file | .lines[] |
+	[$file, .line_number, .count, .branches[].count] | @tsv' >"$OUT/coverage.tsv"
+[ -s "$OUT/coverage.tsv" ] || die nothing "the guest counted nothing"
 
 status=0
 awk -v added="$OUT/added" -v excused="$HARNESS/tables/not-executed" -f "$HARNESS/awk/coverage.awk" \
-	"$OUT/coverage.gcov" >"$OUT/coverage.txt" || status=$?
+	"$OUT/coverage.tsv" >"$OUT/coverage.txt" || status=$?
 cat "$OUT/coverage.txt"
 [ "$status" = 0 ] || [ -n "${TEST:-}" ] || die failed "lines of the series were not executed (see coverage.txt)"

@@ -3,7 +3,8 @@
 # Packs init and the installed selftests, or the program that stands in for them,
 # and the kernel's modules if there are any, into $OUT/initramfs.cpio. The kernel's
 # own gen_init_cpio writes it from a list, so nobody has to be root for /dev/console.
-# WITH_SHELL=1 adds busybox; harness/tables/programs names what else of Debian's there is.
+# A guest for a shell, or for DEBUG=gcov, has busybox; harness/tables/programs names what
+# else of Debian's there is.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/arch.sh"
@@ -77,11 +78,13 @@ programs() {
 		(cd "$OUT/modules" && find lib -type d -printf 'dir /%p 0755 0 0\n' &&
 			find lib -type f -printf "file /%p $OUT/modules/%p 0644 0 0\n")
 	fi
-	if [ -n "${WITH_SHELL:-}" ]; then
+	case ${SHELL_ONLY:-},${DEBUG:-}, in
+	1* | *,gcov,*)
 		busybox >&2
+		echo "file /send-counters $HARNESS/guest/send-counters 0755 0 0"
 		echo "file /bin/busybox $CACHE/busybox 0755 0 0"
-		"$CACHE/busybox" --list | sed -e '/^busybox$/d' -e 's|.*|slink /bin/& busybox 0777 0 0|'
-	fi
+		"$CACHE/busybox" --list | sed -e '/^busybox$/d' -e 's|.*|slink /bin/& busybox 0777 0 0|' ;;
+	esac
 } >"$OUT/initramfs.list"
 "$BUILD/usr/gen_init_cpio" "$OUT/initramfs.list" >"$OUT/initramfs.cpio" 2>"$OUT/initramfs.log" ||
 	die_log build "$OUT/initramfs.log" "gen_init_cpio failed"
