@@ -26,7 +26,8 @@ for name in $only; do
 done
 [ -z "${BASE:-}" ] || known_base "$BASE"
 only_base=${BASE:-}
-unset BASE LEG TEST REPEAT TOPIC DEBUG ARCH CROSS VARIANT WORKTREE SHELL_ONLY HOOK OUT GUEST
+only_variables check-full
+unset BASE OUT
 
 results_dir full
 FULL=$results_dir

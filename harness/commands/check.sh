@@ -17,9 +17,10 @@ CHECK=$results_dir
 : >"$CHECK/counts"
 : >"$CHECK/failures"
 only_base=${BASE:-}
-unset BASE TEST REPEAT TOPIC VARIANT WORKTREE DEBUG SHELL_ONLY HOOK OUT GUEST SUITE
-export CHECK
 variables check
+only_variables check
+unset BASE OUT
+export CHECK
 
 # Each base has a process group, which ends with this one.
 groups=

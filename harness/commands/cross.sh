@@ -18,8 +18,7 @@ for arch in $(echo "${CROSS:-}" | tr , ' '); do
 	esac
 done
 [ -z "${BASE:-}" ] || known_base "$BASE"
-unset DEBUG WORKTREE TOPIC
-export ARCH=x86_64 VARIANT=series
+only_variables cross
 if [ -z "${OUT:-}" ]; then
 	results_dir cross
 	OUT=$results_dir

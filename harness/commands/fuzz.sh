@@ -11,6 +11,6 @@ SEED=${SEED:-$(date +%s)}
 variables fuzz
 [ "${#SEED}" -le 18 ] || die usage "SEED='$SEED' has more than 18 digits"
 say "seed: $SEED"
-unset TEST REPEAT SHELL_ONLY
+only_variables fuzz
 export GUEST=fuzz GOAL=fuzz SEED TIMEOUT="${TIMEOUT:-$((900 + OPERATIONS / 100))}"
 exec "$HARNESS/commands/run.sh"

@@ -51,8 +51,7 @@ debug_kernels() {
 }
 
 all_variables() {
-	say "variables, by the commands that read them (those of run: also userland, race,"
-	say "bench, fuzz, soak and shell):"
+	say "variables, and the commands that read them:"
 	awk -F '\t' -v bases="$(bases)" -v arches="$(arches)" -v debug="$(debug_kernels)" -v suites="$(suites all)" '
 		/^#/ { next }
 		{

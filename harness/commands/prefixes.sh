@@ -16,7 +16,8 @@ known_base "$BASE"
 export BASE
 wanted=${TOPIC:-$(topics "$BASE" | grep -vxF selftests | tr '\n' ,)}
 known_topics "$BASE" "$wanted"
-unset TOPIC TEST
+only_variables prefixes
+unset TOPIC OUT
 
 results_dir prefixes
 PREFIXES=$results_dir

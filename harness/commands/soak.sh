@@ -11,6 +11,6 @@ variables soak
 # Twenty parts, of which each process does some.
 [ "$CYCLES" -ge $((20 * PROCESSES)) ] ||
 	die usage "CYCLES='$CYCLES' is less than 20 for each of $PROCESSES processes"
-unset TEST REPEAT SHELL_ONLY
+only_variables soak
 export GUEST=soak GOAL=soak TIMEOUT="${TIMEOUT:-$((900 + CYCLES / 50))}"
 exec "$HARNESS/commands/run.sh"

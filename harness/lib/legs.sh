@@ -7,11 +7,10 @@
 legs_begin() {
 	legs_name=$1
 	legs_done=
-	LEGS=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$-$1
-	mkdir -p "$LEGS" 2>/dev/null || die disk "cannot make $LEGS"
-	ln -sfn "${LEGS##*/}" "$RESULTS/last"
-	prune_out
-	unset TEST REPEAT TOPIC SHELL_ONLY HOOK OUT VARIANT PROGRAM
+	results_dir "$1"
+	LEGS=$results_dir
+	only_variables "$1"
+	unset OUT
 	trap 'exit 130' INT TERM HUP
 	trap legs_finish EXIT
 }

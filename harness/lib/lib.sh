@@ -214,4 +214,4 @@ kmake() {
 		make -C "$TREE" "$@" </dev/null
 }
 
-variables every
+variables run

@@ -17,6 +17,17 @@ variables() {
 	done <"$HARNESS/tables/variables"
 }
 
+# only_variables COMMAND: what it starts gets the variables that COMMAND reads, and no others
+only_variables() {
+	# shellcheck disable=SC2046 # words
+	unset HOOK SHELL_ONLY PROGRAM $(awk -F '\t' -v command="$1" '
+		/^#/ { next }
+		(" " $2 " ") ~ (" (every|" command ") ") { reads[$1] }
+		{ all[$1] }
+		END { for (name in all) if (!(name in reads)) print name }' "$HARNESS/tables/variables")
+	variables run
+}
+
 check_variable() {
 	case $variables_check in
 	-) ;;
