@@ -10,7 +10,6 @@ full=$HARNESS/commands/check-full.sh
 canned=$TESTS/canned
 table() { sed 1d "$RESULTS/last/table.tsv" | cut -f1,2,3,4,5,7 | tr '\t' ' '; }
 legs() { printf '%b' "$1" >"$T/legs"; }
-same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
 export FULL_LEGS="$T/legs"
 
 legs 'one\trun\tREPEAT=2\ntwo\trun\tREPEAT=3\n'

@@ -10,10 +10,7 @@ export STRESS="$T/stress"
 mkdir "$STRESS"
 echo 'int main(void) { return 0; }' >"$STRESS/fuzz.c"
 
-for name in SEED OPERATIONS PROCESSES; do
-	dies "no $name" usage "$name=" "$fuzz" $name=0
-	dies "a $name that is no number" usage "$name=" "$fuzz" $name=many
-done
+wants_numbers "$fuzz" SEED OPERATIONS PROCESSES
 dies "a SEED of more than 64 bits" usage SEED= \
 	"$fuzz" SEED=9999999999999999999
 dies "more OPERATIONS than fit" usage OPERATIONS= "$fuzz" OPERATIONS=999999999

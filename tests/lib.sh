@@ -38,7 +38,8 @@ said() {
 
 # dies WHAT STATUS WORD COMMAND...: the command exits with the status that
 # harness/tables/status gives that name ("-" is 0) and says one "diskseq: " line, which
-# matches WORD: what the user has to look at, as the rest of the wording may change
+# matches WORD: the user's own value, variable or file, or "." for anything. Only ten
+# messages, in results.t and usage.t, are to have these very words.
 dies() {
 	dies_what=$1
 	dies_status=$(awk -v n="$2" '$2 == n { print $1 }' "$HARNESS/tables/status")
@@ -54,6 +55,36 @@ dies() {
 	else
 		not_ok "$dies_what"
 	fi
+}
+
+same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
+
+# wants_numbers COMMAND NAME...: it refuses 0 and words
+wants_numbers() {
+	wants_numbers=$1
+	shift
+	for wants_name; do
+		dies "$wants_name=0" usage "$wants_name=" "$wants_numbers" "$wants_name=0"
+		dies "$wants_name=many" usage "$wants_name=" "$wants_numbers" "$wants_name=many"
+	done
+}
+
+# interrupted FILE COMMAND...: the command, and what it has started, is stopped when FILE
+# has something in it. It has to exit so and to say it in one "diskseq: " line.
+interrupted() {
+	interrupted_file=$1
+	shift
+	setsid "$@" >"$T/stopped" 2>&1 &
+	interrupted_pid=$!
+	for _ in $(seq 200); do
+		[ ! -s "$interrupted_file" ] || break
+		sleep 0.1
+	done
+	kill -s TERM -- "-$interrupted_pid"
+	interrupted_status=0
+	wait "$interrupted_pid" || interrupted_status=$?
+	check "interrupted: its status" same "$interrupted_status" 130
+	check "interrupted: one line says so" same "$(grep -c '^diskseq: ' "$T/stopped")" 1
 }
 
 finish() {

@@ -10,10 +10,7 @@ export STRESS="$T/stress"
 mkdir "$STRESS"
 echo 'int main(void) { return 0; }' >"$STRESS/soak.c"
 
-for name in CYCLES LOOPS PROCESSES MANY; do
-	dies "$name=0" usage "$name=" "$soak" $name=0
-	dies "$name=some" usage "$name=" "$soak" $name=some
-done
+wants_numbers "$soak" CYCLES LOOPS PROCESSES MANY
 dies "more CYCLES than can be done" usage CYCLES= "$soak" CYCLES=9999999999
 dies "fewer CYCLES than parts" usage CYCLES= "$soak" CYCLES=79
 dies "more LOOPS than fit" usage LOOPS= "$soak" LOOPS=201

@@ -28,7 +28,7 @@ echo '#define BLKGETDISKSEQ' >>"$T/patched/include/uapi/linux/fs.h"
 dies "KSRC that is patched already" badsource "$T/patched" env KSRC="$T/patched" "$fetch"
 fake_kernel "$T/built"
 : >"$T/built/.config"
-dies "KSRC that was built in" badsource "make mrproper" env KSRC="$T/built" "$fetch"
+dies "KSRC that was built in" badsource "$T/built" env KSRC="$T/built" "$fetch"
 check "nothing of all that is in the cache" left_nothing
 
 sources_with "http://127.0.0.1:9/linux-5.14.tar.xz" 0
@@ -37,7 +37,7 @@ dies "the same without BASE" source v5.14 "$fetch"
 
 tar -C "$T" -cJf "$T/linux-5.14.tar.xz" ksrc
 sources_with "file://$T/linux-5.14.tar.xz" 0000
-dies "a tarball with another sha256" checksum sha256 env BASE=v5.14 "$fetch"
+dies "a tarball with another sha256" checksum linux-5.14.tar.xz env BASE=v5.14 "$fetch"
 check "it is deleted" sh -c '[ -z "$(ls "$1/download")" ]' sh "$cache"
 check "and none of it was used" left_nothing
 dies "KSRC with the tarball's name and another sha256" checksum KSRC= \
@@ -75,7 +75,7 @@ check "and the next one works" env KSRC="$T/ksrc" "$fetch"
 # A file system that is too small for a kernel.
 if [ "$(id -u)" = 0 ] && unshare -m true 2>/dev/null; then
 	mkdir "$T/small"
-	dies "a disk that is full" disk " MB " \
+	dies "a disk that is full" disk . \
 		unshare -m sh -c 'mount -t tmpfs -o size=8m none "$1" && XDG_CACHE_HOME=$1 KSRC=$2 "$3"' \
 		sh "$T/small" "$T/ksrc" "$fetch"
 else

@@ -8,7 +8,6 @@ run=$HARNESS/commands/run.sh
 cache=$T/cache/diskseq
 tree=$cache/tree/v5.14-series
 
-same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
 builds() { wc -l <"$tree/build/builds"; }
 
 check "a first run" "$run" KSRC="$T/ksrc"

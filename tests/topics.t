@@ -95,5 +95,5 @@ check "each patch is in its folder" exported v5.10/1-fake/0001-patch-1.patch v5.
 check "with the fixup" grep -q '^+more' "$PATCHES/v5.10/1-fake/0002-patch-2.patch"
 
 in_tree rebase -q --no-keep-empty -f base
-dies "a tree without topics" usage topic export_tree
+dies "a tree without topics" usage . export_tree
 finish

@@ -10,7 +10,6 @@ export GUEST=userland USERLAND="$T/userland"
 run=$HARNESS/commands/run.sh
 images=$T/cache/diskseq/image
 
-same() { [ "$1" = "$2" ] || { echo "'$1' is not '$2'"; return 1; }; }
 made() { wc -l <"$T/made"; }
 count_images() { find "$images" -type f | wc -l; }
 
