@@ -65,6 +65,7 @@ mkdir -p "$PATCHES/v5.10"
 for topic in 1-fake 2-more 3-other; do
 	cp -r "$PATCHES/v5.14/$topic" "$PATCHES/v5.10/"
 done
+echo 'by hand' >"$PATCHES/differences.rst"
 check "make export" export_tree
 check "gives what there was" exported v5.10/1-fake/0001-patch-1.patch v5.10/1-fake/0002-patch-2.patch \
 	v5.10/2-more/0001-patch-1.patch v5.10/3-other/0001-patch-1.patch selftests/0001-selftests.patch
@@ -72,6 +73,7 @@ check "and a series in that order" sh -c 'sed "s|^v5.10|v5.14|" "$1/v5.10/series
 check "and keeps what is written by hand" grep -qx 'by hand' "$PATCHES/v5.10/1-fake/0000-cover-letter.txt"
 check "and lists the patches" grep -qx '  2  patch 2' "$PATCHES/v5.10/1-fake/0000-cover-letter.txt"
 check "and counts them" grep -qx 'Subject: \[PATCH 0/2\] a topic' "$PATCHES/v5.10/1-fake/0000-cover-letter.txt"
+check "and says that a patch is the same on both bases" grep -qE '^patch 2 +2 +same$' "$PATCHES/differences.rst"
 cp -r "$PATCHES/v5.10" "$T/before"
 check "a second time" export_tree
 check "changes nothing" diff -r "$T/before" "$PATCHES/v5.10"
@@ -93,6 +95,10 @@ check "each patch is in its folder" exported v5.10/1-fake/0001-patch-1.patch v5.
 	v5.10/2-more/0001-a-new-one.patch v5.10/2-more/0002-patch-1.patch v5.10/3-other/0001-another-subject.patch \
 	selftests/0001-selftests.patch
 check "with the fixup" grep -q '^+more' "$PATCHES/v5.10/1-fake/0002-patch-2.patch"
+
+check "which the other base lacks" grep -qE '^patch 2 +2 +-0 \+1$' "$PATCHES/differences.rst"
+check "as it does the new patch" grep -qE '^a new one +none +1$' "$PATCHES/differences.rst"
+check "and what was written by hand is still there once" same "$(grep -cx 'by hand' "$PATCHES/differences.rst")" 1
 
 in_tree rebase -q --no-keep-empty -f base
 dies "a tree without topics" usage . export_tree

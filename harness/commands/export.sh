@@ -4,13 +4,14 @@
 # WORKTREE=, any git tree of the kernel with the series on top. The base is its tag
 # "base", else the tag that is named like it, else its first commit. An empty commit
 # "topic: NAME" begins each topic. The cover letters are written by hand down to the
-# line "Patches:", and from there on by this. What all bases share comes from the tree
+# line "Patches:", and from there on by this; so is the table in patches/differences.rst. What all bases share comes from the tree
 # of v5.14: patches/selftests, and the folders that show the series by file.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
 . "$HARNESS/lib/topics.sh"
 . "$HARNESS/lib/layout.sh"
+. "$HARNESS/lib/differences.sh"
 
 BASE=${BASE:-$layout_base}
 known_base "$BASE"
@@ -123,6 +124,11 @@ done
 while read -r topic first last; do
 	say "patches/$(topic_dir "$BASE" "$topic"): $(series "$BASE" "$topic" | wc -l) patches"
 done <"$scratch/topics"
+
+if [ -f "$PATCHES/differences.rst" ]; then
+	differences_file >"$scratch/differences"
+	cp "$scratch/differences" "$PATCHES/differences.rst"
+fi
 
 [ "$BASE" = "$layout_base" ] || exit 0
 for dir in $layout_dirs; do

@@ -9,6 +9,7 @@
 . "$HARNESS/lib/repo.sh"
 . "$HARNESS/lib/layout.sh"
 . "$HARNESS/lib/topics.sh"
+. "$HARNESS/lib/differences.sh"
 
 need git git quilt quilt shellcheck shellcheck sparse sparse perl perl patch patch \
 	flex flex bison bison bc bc ccache ccache /usr/include/libelf.h libelf-dev
@@ -61,6 +62,10 @@ scripts() {
 
 init_builds() {
 	gcc -static -O2 -Wall -Wextra -Werror -o "$scratch/init" "$HARNESS"/guest/init*.c
+}
+
+differences_in_step() {
+	differences_file | diff "$PATCHES/differences.rst" - || { echo "run make export"; return 1; }
 }
 
 # The patches name the blobs that they start from and end at. Those must form a
@@ -277,6 +282,7 @@ nothing_new() {
 expect "every file has an SPDX line" spdx
 expect "shellcheck" scripts
 expect "init builds without a warning" init_builds
+expect "patches/differences.rst shows what differs between the bases" differences_in_step
 
 for BASE in $(bases); do
 	export BASE
