@@ -8,6 +8,7 @@
 . "$HARNESS/lib/arch.sh"
 . "$HARNESS/lib/topics.sh"
 . "$HARNESS/lib/suites.sh"
+. "$HARNESS/lib/stock.sh"
 
 # Everything that can be seen to be wrong is said before anything long begins.
 variables run
@@ -49,6 +50,16 @@ if [ -n "${WORKTREE:-}" ]; then
 	export WORKTREE
 	worktree_base
 fi
+if [ -n "${KERNEL:-}" ]; then
+	[ "$GUEST-$ARCH-${DEBUG:-}-${TOPIC:-}-$VARIANT" = kselftest-x86_64---series ] ||
+		die usage "KERNEL= goes with none of VARIANT=, TOPIC=, DEBUG=, GUEST= and ARCH="
+	stock_kernel
+	# The selftests are all that is taken from patches/.
+	VARIANT=base
+	export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
+elif [ -n "${MODULES:-}" ]; then
+	die usage "MODULES= is for KERNEL= only"
+fi
 [ "$(uname -m)" = x86_64 ] || die usage "this runs on x86_64 only, not on $(uname -m)"
 
 # What to say to have the same again.
@@ -59,7 +70,7 @@ for name in $(variable_names all); do
 	case $name=$value in
 	NO_INSTALL=* | V=* | BOOT_TIMEOUT=*) ;;	# nothing of what is tested
 	WAY=all | ARCH=x86_64 | VARIANT=series | VARIANT=topic-* | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
-	VARIANT=base) [ "${GOAL:-}" = race ] || repeat="$repeat VARIANT=base" ;;
+	VARIANT=base) [ "${GOAL:-}" = race ] || [ -n "${KERNEL:-}" ] || repeat="$repeat VARIANT=base" ;;
 	*)	repeat="$repeat $name='$value'" ;;
 	esac
 done

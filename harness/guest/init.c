@@ -39,6 +39,7 @@
 
 #define KSELFTEST	"/kselftest"
 #define MAX_TESTS	256
+#define MAX_MODULES	64
 #define KSFT_SKIP	4
 /* As in kselftest/runner.sh. */
 #define DEFAULT_TIMEOUT	45
@@ -107,11 +108,37 @@ static void mount_at(const char *type, const char *dir)
 		panic("mount %s", dir);
 }
 
+/* Of a kernel that has as modules what others have built in: those named there. */
+static void load_modules(void)
+{
+	char *argv[MAX_MODULES + 4] = { "modprobe", "-a", "-q" };
+	FILE *f = fopen("/lib/modules/diskseq", "re");
+	int n = 3, status;
+	pid_t pid;
+
+	if (!f)
+		return;
+	while (n < MAX_MODULES + 3 && fscanf(f, "%63ms", &argv[n]) == 1)
+		n++;
+	fclose(f);
+	/* for those that the kernel itself asks for */
+	write_file("/proc/sys/kernel/modprobe", "/usr/sbin/modprobe");
+	pid = fork();
+	if (pid < 0)
+		panic("fork");
+	if (pid == 0) {
+		execvp(argv[0], argv);
+		_exit(127);
+	}
+	waitpid(pid, &status, 0);
+}
+
 static void mount_all(void)
 {
 	mount_at("proc", "/proc");
 	mount_at("sysfs", "/sys");
 	mount_at("devtmpfs", "/dev");
+	load_modules();
 	mount_at("tmpfs", "/tmp");
 	mount_at("tmpfs", "/run");
 	mount_at("configfs", "/sys/kernel/config");
@@ -453,10 +480,10 @@ int main(void)
 {
 	const char *breakage = getenv("HOOK");
 
-	mount_all();
-	open_console();
 	setenv("PATH", "/bin:/sbin:/usr/bin:/usr/sbin:" KSELFTEST, 1);
 	setenv("HOME", "/tmp", 1);
+	mount_all();
+	open_console();
 	/* Every message reaches the console, but where somebody types. */
 	write_file("/proc/sys/kernel/printk", getenv("SHELL_ONLY") ? "4\n" : "8\n");
 	if (breakage && !strcmp(breakage, "hang-at-boot"))

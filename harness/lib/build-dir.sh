@@ -8,4 +8,5 @@ BUILD=$TREE/build
 [ "$GUEST" != userland ] || BUILD=$BUILD-$GUEST
 [ "$ARCH" = x86_64 ] || BUILD=$BUILD-$ARCH
 BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
+[ -z "${KERNEL:-}" ] || BUILD=$TREE/build-tests	# of the selftests alone
 export TREE BUILD

@@ -69,6 +69,7 @@ soak)	# thousands of disks
 	case ,${DEBUG:-}, in
 	*,kasan,*) memory=1536 ;;	# what was freed stays a while, leaks are tracked
 	esac
+	[ -z "${KERNEL:-}" ] || memory=1024	# a distribution's kernel is a large one
 	set -- -m "$memory" -initrd "$OUT/initramfs.cpio" ;;
 esac
 

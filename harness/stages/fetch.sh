@@ -7,6 +7,7 @@
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
+. "$HARNESS/lib/debian.sh"
 
 BASE=${BASE:-}
 KSRC=${KSRC:-}
@@ -115,42 +116,22 @@ from_tarball() {
 	rm -f "$file"
 }
 
-# apt verifies what it downloads; its lists and cache here are private, and
-# nothing under /etc is read but the mirrors' addresses, or written.
 from_debian() {
 	suite=$(base_field "$BASE" 4)
 	package=$(base_field "$BASE" 5)
-	keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 	command -v apt-get >/dev/null || {
 		reason="no apt-get here"
 		return 1
 	}
-	need xz xz-utils "$keyring" debian-archive-keyring
+	need xz xz-utils
 	room 3000 "$CACHE"
-	make_scratch
-	chmod 755 "$scratch"
-	mkdir -p "$scratch/lists/partial" "$scratch/cache/archives/partial" "$scratch/deb"
 	reason="no Debian mirror of this machine has $package in $suite"
 	say "$BASE: fetching Debian's $package from $suite"
-	for mirror in $(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' | sort -u); do
-		printf 'deb [signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite" \
-			>"$scratch/sources.list"
-		private_apt update >"$scratch/log" 2>&1 || continue
-		(cd "$scratch/deb" && private_apt download "$package") >>"$scratch/log" 2>&1 || continue
-		dpkg-deb -x "$scratch"/deb/*.deb "$scratch/deb" >"$scratch/log" 2>&1 ||
-			die_log source "$scratch/log" "cannot unpack Debian's $package"
-		unpack "$scratch/deb/usr/src/$package.tar.xz" source
-		install_source "$scratch/unpacked" "Debian's $package"
-		return
-	done
-	return 1
-}
-
-private_apt() {
-	apt-get -o Dir::Etc::sourcelist="$scratch/sources.list" \
-		-o Dir::Etc::sourceparts=- -o Dir::State::lists="$scratch/lists" \
-		-o Dir::Cache="$scratch/cache" -o APT::Get::List-Cleanup=0 \
-		-o APT::Sandbox::User=root "$@" </dev/null
+	on_mirrors "$suite" download "$package" || return
+	dpkg-deb -x "$scratch"/deb/*.deb "$scratch/deb" >"$scratch/log" 2>&1 ||
+		die_log source "$scratch/log" "cannot unpack Debian's $package"
+	unpack "$scratch/deb/usr/src/$package.tar.xz" source
+	install_source "$scratch/unpacked" "Debian's $package"
 }
 
 # have BASE: is it in the cache now? Else $reason says why not.

@@ -9,7 +9,7 @@
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/arch.sh"
 
-: "${BUILD:?}" "${OUT:?}"
+: "${TREE:?}" "${BUILD:?}" "${OUT:?}"
 
 case $GUEST in
 kselftest) installed=$BUILD/selftests ;;
@@ -34,9 +34,14 @@ busybox() {
 }
 
 # "PATH PACKAGE" of those programs that this kernel is of use to: this machine's
-# own, which no other architecture runs
+# own, which no other architecture runs. A kernel that was not built here may be of
+# use to all.
 wanted_programs() {
 	[ "$ARCH" = x86_64 ] || return 0
+	if [ -n "${KERNEL:-}" ]; then
+		awk '!/^#/ && NF { print $1, $2 }' "$HARNESS/tables/programs"
+		return
+	fi
 	awk 'NR == FNR { set[$0] = 1; next }
 		!/^#/ && NF && ($3 "=y") in set { print $1, $2 }' \
 		"$BUILD/.config" "$HARNESS/tables/programs"
@@ -86,5 +91,11 @@ programs() {
 		"$CACHE/busybox" --list | sed -e '/^busybox$/d' -e 's|.*|slink /bin/& busybox 0777 0 0|' ;;
 	esac
 } >"$OUT/initramfs.list"
-"$BUILD/usr/gen_init_cpio" "$OUT/initramfs.list" >"$OUT/initramfs.cpio" 2>"$OUT/initramfs.log" ||
+pack=$BUILD/usr/gen_init_cpio
+if [ ! -x "$pack" ]; then
+	pack=$OUT/gen_init_cpio
+	gcc -O2 -o "$pack" "$TREE/usr/gen_init_cpio.c" >"$OUT/initramfs.log" 2>&1 ||
+		die_log build "$OUT/initramfs.log" "usr/gen_init_cpio.c does not build"
+fi
+"$pack" "$OUT/initramfs.list" >"$OUT/initramfs.cpio" 2>"$OUT/initramfs.log" ||
 	die_log build "$OUT/initramfs.log" "gen_init_cpio failed"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Makes the kernel of BASE, VARIANT, ARCH and DEBUG and what the guest is to run, and
-# puts them into $OUT. The cache is locked meanwhile, not while a guest runs.
+# puts them into $OUT; with KERNEL= that one in place of the first. The cache is locked meanwhile, not while a guest runs.
 
 . "$(dirname "$0")/../lib/lib.sh"
 
@@ -23,8 +23,12 @@ esac
 lock 9 "tree-$BASE"
 [ -n "${WORKTREE:-}" ] || stage patch "$HARNESS/stages/tree.sh"
 "$HARNESS/stages/list.sh" "${TEST:-*}" >"$OUT/tests"
-stage configure "$HARNESS/stages/config.sh"
-stage build "$HARNESS/stages/build.sh"
+if [ -n "${KERNEL:-}" ]; then
+	stage kernel "$HARNESS/stages/stock.sh"
+else
+	stage configure "$HARNESS/stages/config.sh"
+	stage build "$HARNESS/stages/build.sh"
+fi
 [ -z "${SIZES:-}" ] || stage sizes "$HARNESS/stages/sizes.sh"
 case $GUEST in
 kselftest)
