@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 export $(shell awk -F '\t' '!/^\#/ { print $$1 }' harness/tables/variables)
 
-.PHONY: help help-variables run userland race bench fuzz soak cross check check-full lint prefixes shell fetch tree export clean distclean
+.PHONY: help help-variables run userland race bench fuzz soak cross check check-full compare lint prefixes shell fetch tree export clean distclean
 
 help:
 	@harness/commands/help.sh
@@ -41,6 +41,10 @@ check:
 
 check-full:
 	@harness/commands/check-full.sh
+
+# Debian's kernels beside the one with the series
+compare:
+	@harness/commands/compare.sh
 
 lint:
 	@harness/commands/lint.sh

@@ -40,7 +40,7 @@ check "they are" grep -q 'scsi-cd,id=scsi-cd.*floppy,id=floppy' "$T/out/commands
 # All that make adds is that it exits 2.
 make -C "$TESTS/.." run BASE=v9.99 >"$T/said" 2>&1
 said "make says the status that the stage had" 'Error 2'
-check "make help names every command" sh -c 'make -C "$1" help >"$2" && for c in run userland race bench fuzz soak cross check check-full lint prefixes shell fetch tree export clean; do grep -q "make $c " "$2" || exit 1; done' sh "$TESTS/.." "$T/help"
+check "make help names every command" sh -c 'make -C "$1" help >"$2" && for c in run userland race bench fuzz soak cross check check-full compare lint prefixes shell fetch tree export clean; do grep -q "make $c " "$2" || exit 1; done' sh "$TESTS/.." "$T/help"
 check "make help fits a screen" sh -c 'awk "length > 100 { bad = 1 } END { exit bad || NR > 50 }" "$1"' sh "$T/help"
 check "make help-variables has every variable of the table" sh -c 'make -C "$1" help-variables >"$2" && awk "!/^#/ { print \$1 }" "$1/harness/tables/variables" | sort -u | while read -r v; do grep -q "^  $v " "$2" || { echo "$v"; exit 1; }; done' sh "$TESTS/.." "$T/help-variables"
 check "each line of their table has its columns" awk -F '\t' '!/^#/ && (NF != 6 || $0 ~ /\t\t/) { exit 1 }' "$HARNESS/tables/variables"

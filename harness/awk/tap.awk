@@ -44,6 +44,7 @@ function parse(line)
 	if (name == "")
 		name = running == "" ? "?" : running
 	result(what, name (reason == "" ? "" : " - " reason))
+	running = ""
 	next
 }
 
@@ -56,9 +57,11 @@ function parse(line)
 		result(what, program (why == "" ? "" : " - " why))
 	} else if (cases < announced) {
 		missing = announced - cases
-		while (cases < announced)
-			result("fail", "case " (cases + 1) " - not reported" \
+		while (cases < announced) {
+			result("fail", (running == "" ? "case " (cases + 1) : running) " - not reported" \
 			       (why == "" ? "" : " (" why ")"))
+			running = ""
+		}
 	} else if (failed && (why !~ /^exit=/ || !bad)) {
 		result("fail", program " - " why)
 	}

@@ -32,6 +32,8 @@ long proofs:
   make cross       compile what the series changes for other architectures
   make check-full  the tests on debug kernels, other architectures and under stress;
                    continues where it was stopped
+  make compare     Debian's kernels as they are, beside the one with the series: what
+                   each keeps of the promise: out/compare/compare.txt
   make prefixes    build and boot after each patch of each topic
 
 often used (make help-variables: all of them, and the exit statuses):
@@ -40,6 +42,7 @@ often used (make help-variables: all of them, and the exit statuses):
   TEST=PATTERN     only these tests
   TOPIC=NAME       only this topic of the series
   WORKTREE=DIR     test this kernel tree
+  KERNEL=PATH      test this kernel as it is: a bzImage, or debian:SUITE
   DEBUG=NAME       a debug kernel: $(debug_kernels)
 
 out/last/ has the logs of the newest run: console.log, build.log, results.tap, commands

@@ -134,6 +134,19 @@ tested() {
 	[ ! -s "$scratch/untested" ]
 }
 
+# harness/tables/cases names every case of the kselftests and no other, and rows that
+# there are.
+cases_named() {
+	awk -f "$HARNESS/awk/case-names.awk" "$PATCHES"/selftests/0*.patch | sort >"$scratch/cases"
+	sed '/^#/d' "$HARNESS/tables/cases" | cut -f1,2 | sort | diff "$scratch/cases" - || return
+	{
+		sed '/^#/d' "$HARNESS/tables/contract" | cut -f1
+		sed -n 's/^   \* - \(D[0-9]*\)$/\1/p' "$TOP/doc/defects.rst"
+		echo -
+	} >"$scratch/rows"
+	! sed '/^#/d' "$HARNESS/tables/cases" | cut -f3 | tr ' ' '\n' | grep -vxF -f "$scratch/rows"
+}
+
 # What a cover letter lists is what there is, when all are applied in $scratch/repo.
 cover_lists() {
 	from=pristine
@@ -283,6 +296,7 @@ expect "every file has an SPDX line" spdx
 expect "shellcheck" scripts
 expect "init builds without a warning" init_builds
 expect "patches/differences.rst shows what differs between the bases" differences_in_step
+expect "harness/tables/cases names the cases of the kselftests" cases_named
 
 for BASE in $(bases); do
 	export BASE

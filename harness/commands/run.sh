@@ -56,7 +56,7 @@ if [ -n "${KERNEL:-}" ]; then
 	stock_kernel
 	# The selftests are all that is taken from patches/.
 	VARIANT=base
-	export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}"
+	export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" TEST_TIMEOUT="${TEST_TIMEOUT:-240}"
 elif [ -n "${MODULES:-}" ]; then
 	die usage "MODULES= is for KERNEL= only"
 fi
@@ -111,6 +111,11 @@ if [ -n "${TOPIC:-}" ] && [ -z "${TEST:-}" ]; then
 	export TEST
 fi
 "$HARNESS/stages/kernel.sh"
+if [ -n "${KERNEL:-}" ] && [ -z "${SHELL_ONLY:-}" ]; then
+	"$HARNESS/stages/guests.sh"
+	"$HARNESS/stages/promise.sh"
+	exit 0
+fi
 "$HARNESS/stages/boot.sh"
 [ -z "${SHELL_ONLY:-}" ] || exit 0
 "$HARNESS/stages/results.sh"

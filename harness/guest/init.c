@@ -10,6 +10,9 @@
  *   TEST=pattern,...  which tests (names, as in fnmatch)
  *   REPEAT=n          how often each
  *   SCALE=n           by how much slower this guest is than a test's timeout thinks
+ *   TEST_TIMEOUT=n    seconds for each test, whatever its settings say
+ *   FROM=name         the first test to run
+ *   FRESH=1           run no test after one that had to be stopped: power off
  *   SHELL_ONLY=1      run a shell on the console instead
  *   HOOK=what         break something, to test the harness (see hook())
  *
@@ -220,13 +223,16 @@ static bool wanted(const char *name)
 static int read_list(struct test *tests)
 {
 	FILE *f = fopen(KSELFTEST "/kselftest-list.txt", "re");
+	const char *from = option("FROM", "");
+	bool begun = !*from;
 	struct test t;
 	int n = 0;
 
 	if (!f)
 		panic(KSELFTEST "/kselftest-list.txt");
 	while (fscanf(f, " %63[^:]:%127s", t.dir, t.name) == 2) {
-		if (!wanted(t.name))
+		begun |= !strcmp(t.name, from);
+		if (!begun || !wanted(t.name))
 			continue;
 		if (n == MAX_TESTS)
 			panic("more than %d tests", MAX_TESTS);
@@ -243,6 +249,8 @@ static int timeout_of(const struct test *t)
 	char path[128], line[128];
 	FILE *f;
 
+	if (getenv("TEST_TIMEOUT"))
+		return atoi(getenv("TEST_TIMEOUT"));
 	snprintf(path, sizeof(path), KSELFTEST "/%s/settings", t->dir);
 	f = fopen(path, "re");
 	if (f) {
@@ -366,11 +374,13 @@ static void kill_all(pid_t pid)
 	write_file("/proc/sysrq-trigger", "w");
 }
 
-static void run_test(const struct test *t, int number)
+/* Returns whether the test ended of itself. */
+static bool run_test(const struct test *t, int number)
 {
 	int timeout = timeout_of(t), status = 0, fd;
 	char marker[256], what[256];
 	double begin = now();
+	bool ended;
 	pid_t pid;
 
 	/* So that whatever the kernel reports can be put down to a test. */
@@ -380,7 +390,8 @@ static void run_test(const struct test *t, int number)
 	snprintf(what, sizeof(what), "selftests: %s: %s", t->dir, t->name);
 	fprintf(report, "# %s\n", what);
 	pid = start(t, &fd);
-	if (!follow(pid, fd, timeout, &status)) {
+	ended = follow(pid, fd, timeout, &status);
+	if (!ended) {
 		kill_all(pid);
 		fprintf(report, "#\nnot ok %d %s # TIMEOUT %d seconds\n", number, what, timeout);
 	} else if (WIFSIGNALED(status)) {
@@ -396,6 +407,7 @@ static void run_test(const struct test *t, int number)
 	close(fd);
 	fprintf(report, "# time: %s %.1f s\n", t->name, now() - begin);
 	fflush(report);
+	return ended;
 }
 
 static void run_tests(void)
@@ -411,7 +423,9 @@ static void run_tests(void)
 	fprintf(report, "TAP version 13\n1..%d\n", n * repeat);
 	for (i = 0; i < n; i++)
 		for (r = 0; r < repeat; r++)
-			run_test(&tests[i], ++number);
+			if (!run_test(&tests[i], ++number) && getenv("FRESH"))
+				/* at once: a shutdown may wait for what hangs */
+				write_file("/proc/sysrq-trigger", "b");
 	write_file("/dev/kmsg", "<5>diskseq: end of tests\n");
 	fprintf(report, "# end of results\n");
 	fflush(report);

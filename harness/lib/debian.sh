@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # make_scratch sets $scratch
 # Packages of any of Debian's suites, from the mirrors that this machine knows. apt
 # verifies what it downloads; its lists and cache here are private, and of /etc only the
 # addresses of the mirrors are read. Sourced after lib.sh.

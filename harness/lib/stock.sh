@@ -21,11 +21,20 @@ stock_kernel() {
 		[ -z "${MODULES:-}" ] || die usage "MODULES= does not go with KERNEL=$KERNEL"
 		return ;;
 	esac
-	[ -f "$KERNEL" ] && [ -r "$KERNEL" ] || die kernel "KERNEL=$KERNEL is no file that can be read"
+	if [ ! -f "$KERNEL" ] || [ ! -r "$KERNEL" ]; then
+		die kernel "KERNEL=$KERNEL is no file that can be read"
+	fi
 	release=$(image_release "$KERNEL")
 	[ -n "$release" ] || die kernel "KERNEL=$KERNEL is no kernel image for x86 (bzImage)"
 	[ -n "${MODULES:-}" ] || return 0
 	[ -d "$MODULES/kernel" ] || die kernel "MODULES=$MODULES is no folder of modules (/lib/modules/VERSION)"
 	[ "$(basename "$MODULES")" = "$release" ] ||
 		die kernel "MODULES=$MODULES are not those of KERNEL=$KERNEL, which is $release"
+}
+
+# promise DIRECTORY: what its results say of each line of the promise (promise.awk), into
+# DIRECTORY/promise
+promise() {
+	awk -f "$HARNESS/awk/promise.awk" "$HARNESS/tables/contract" "$TOP/doc/defects.rst" \
+		"$HARNESS/tables/cases" "$1/results" >"$1/promise"
 }

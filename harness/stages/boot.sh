@@ -49,8 +49,10 @@ esac
 # Words without a dot that the kernel does not know become init's environment.
 append="console=$arch_console${arch_append:+ $arch_append} panic=-1 oops=panic"
 append="$append loop.max_loop=0 null_blk.nr_devices=0 brd.rd_nr=0 zram.num_devices=0 nbd.nbds_max=0"
+# In a kernel as it is, what hangs ends its guest; mitigations only cost time here.
+[ -z "${KERNEL:-}" ] || append="$append FRESH=1 mitigations=off"
 append="$append scsi_debug.add_host=0 scsi_debug.removable=1 SCALE=$scale"
-for name in $(variable_names guest) RACE_WAY ICOUNT HOOK DISKSEQ_NO_PROBE SHELL_ONLY; do
+for name in $(variable_names guest) RACE_WAY ICOUNT HOOK DISKSEQ_NO_PROBE SHELL_ONLY FROM; do
 	eval "value=\${$name:-}"
 	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
 done

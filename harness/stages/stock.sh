@@ -54,7 +54,7 @@ keep() {
 	for dir in "$scratch/root/lib/modules/$release" "$scratch/root/usr/lib/modules/$release"; do
 		[ ! -d "$dir/kernel" ] || mv "$dir" "$scratch/new/lib/modules/"
 	done
-	[ -n "$release" ] && [ -d "$scratch/new/lib/modules/$release" ] ||
+	[ -d "$scratch/new/lib/modules/${release:-none}" ] ||
 		die kernel "KERNEL=$KERNEL: the packages hold no kernel with its modules: $(cd "$scratch/deb" && echo *)"
 	depmod -b "$scratch/new" "$release"
 	# a package's name has the version in it

@@ -1,0 +1,71 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# What Debian's kernels keep of the promise, as they are, beside the kernel with the series:
+# the kselftests on each of harness/tables/compare. Leaves a table (compare.txt, and
+# newer-kernels.rst for doc/) in out/<run>/; out/compare is the last run that came to its end.
+# A kernel that cannot be had, or does not boot, is a line that says so.
+# Usage: harness/commands/compare.sh [NAME=VALUE...], with the variables of "make help-variables".
+
+. "$(dirname "$0")/../lib/args.sh"
+
+variables compare
+[ -z "${BASE:-}" ] || known_base "$BASE"
+[ -z "${WORKTREE:-}" ] || worktree_base
+
+. "$HARNESS/lib/legs.sh"
+. "$HARNESS/lib/stock.sh"
+legs_begin compare
+unset KERNEL MODULES
+kernels=$LEGS/kernels
+: >"$kernels"
+
+# kernel NAME NAME=VALUE...: tests it into $LEGS/NAME; what is left there tells whether
+# that came to an end, else $reason why not
+kernel() {
+	out=$LEGS/$1
+	shift
+	rm -rf "$out"
+	mkdir -p "$out"
+	{
+		status=0
+		env OUT="$out" "$@" "$HARNESS/commands/run.sh" 2>&1 || status=$?
+		echo "$status" >"$out/status"
+	} | tee "$out/run.log"
+	[ "$(cat "$out/status")" != 130 ] || exit 130
+	reason=$(sed -n 's/^diskseq: //p' "$out/run.log" | tail -n 1)
+	grep -qs . "$out/results" && ! grep -q '^truncated' "$out/results"
+}
+
+say "== the kernel with the series"
+if kernel series ${WORKTREE:+WORKTREE="$WORKTREE"}; then
+	promise "$LEGS/series"
+	reason=
+fi
+base=$(cat "$LEGS/series/base" 2>/dev/null || echo "${BASE:-the base}")
+printf 'series\t%s\t%s with the series\t%s\n' "$base+" "$base" "$reason" >>"$kernels"
+
+grep -v '^#' "$HARNESS/tables/compare" >"$LEGS/table"
+while IFS='	' read -r name choices; do
+	for choice in $choices; do
+		say "== $choice"
+		label=
+		if kernel "$name" ${BASE:+BASE="$BASE"} WORKTREE= KERNEL="$choice" </dev/null; then
+			reason=
+			break
+		fi
+		[ "$(cat "$out/status")" = "$(status kernel)" ] || break
+	done
+	version=$(cut -d- -f1 "$out/release" 2>/dev/null | cut -d+ -f1)
+	label="Linux ${version:-$name}, Debian ${choice#debian:}"
+	[ ! -f "$out/package" ] || label="$label ($(cut -d' ' -f2 "$out/package"))"
+	printf '%s\t%s\t%s\t%s\n' "$name" "${version:-$name}" "$label" "$reason" >>"$kernels"
+done <"$LEGS/table"
+
+for form in text rst; do
+	awk -v form="$form" -v date="$(date +%F)" -v legs="$LEGS" -f "$HARNESS/awk/compare.awk" "$kernels" \
+		>"$LEGS/compare.$form"
+done
+mv "$LEGS/compare.text" "$LEGS/compare.txt"
+mv "$LEGS/compare.rst" "$LEGS/newer-kernels.rst"
+cat "$LEGS/compare.txt"
+legs_end

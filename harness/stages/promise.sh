@@ -1,0 +1,37 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Prints what a kernel that was tested as it is (KERNEL=) keeps of the promise, from what
+# its guests left in $OUT: a line for each of the contract's and for each known defect.
+# The same, with the cases behind it, goes to $OUT/promise.
+
+. "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/stock.sh"
+
+: "${OUT:?}"
+
+[ -s "$OUT/results" ] || exec "$HARNESS/stages/results.sh"
+
+promise "$OUT"
+awk -v known="$HARNESS/tables/known-reports" -f "$HARNESS/awk/reports.awk" "$OUT/console.log" >"$OUT/reports"
+
+count() {
+	grep -c "^$1	" "$OUT/results" || :
+}
+
+sed -n 's/^fail	\([^	]*\)	/  failed:  \1: /p' "$OUT/results"
+sed 's/^\([^	]*\)	/  kernel report during \1: /' "$OUT/reports" | sort | uniq -c | sed 's/^ *1  */  /; s/^ *\([0-9]*\)  */  \1 times: /'
+awk -F '\t' '
+	{
+		text = $5
+		if (length(text) > 80)
+			text = substr(text, 1, 77) "..."
+		printf "  %-4s %-9s  %s\n", $1, $2, text
+		n[$2]++
+	}
+	END {
+		printf "%d kept, %d broken, %d cannot be asked here\n", n["kept"], n["broken"], n["not asked"]
+	}' "$OUT/promise" >"$OUT/promise.txt"
+say "what Linux $(cat "$OUT/release") keeps of the promise (C: its parts, D: doc/defects.rst):"
+cat "$OUT/promise.txt"
+say "$(cat "$OUT/release"): $(count pass) cases passed, $(count fail) failed, $(count skip) skipped; by row: $OUT/promise"
+[ "$(count pass)$(count fail)" != 00 ] || die nothing "no test was executed, or every one was skipped"
