@@ -94,7 +94,9 @@ finish() {
 # A kernel of a few files: its makefile does what the harness asks of kbuild and
 # kselftest, in no time. fake_kernel DIR [SUBLEVEL [PATCHLEVEL]]
 fake_kernel() {
-	mkdir -p "$1/block" "$1/include/uapi/linux" "$1/tools/testing/selftests/block"
+	mkdir -p "$1/block" "$1/include/uapi/linux" "$1/tools/testing/selftests/block" "$1/usr"
+	# writes nothing
+	echo 'int main(void) { return 0; }' >"$1/usr/gen_init_cpio.c"
 	: >"$1/Kbuild"
 	echo '#define BLKTHING' >"$1/include/uapi/linux/fs.h"
 	printf 'one\ntwo\nthree\nfour\nfive\n' >"$1/block/genhd.c"

@@ -35,7 +35,7 @@ function verdict(id, name)
 	return reasons[name] != "" ? "-" : verdicts[id, name] == "not asked" ? "." : verdicts[id, name]
 }
 
-function as_text(	i, k, name, line)
+function as_text(	i, k, name, text)
 {
 	print "measured on " date
 	print ""
@@ -56,7 +56,8 @@ function as_text(	i, k, name, line)
 		printf "%-5s", ids[i]
 		for (k = 1; k <= kernels; k++)
 			printf "%-10s", verdict(ids[i], names[k])
-		print length(texts[ids[i]]) > 90 ? substr(texts[ids[i]], 1, 87) "..." : texts[ids[i]]
+		text = texts[ids[i]]
+		print (length(text) > 90 ? substr(text, 1, 87) "..." : text)
 	}
 }
 

@@ -32,7 +32,7 @@ kernel() {
 		echo "$status" >"$out/status"
 	} | tee "$out/run.log"
 	[ "$(cat "$out/status")" != 130 ] || exit 130
-	reason=$(sed -n 's/^diskseq: //p' "$out/run.log" | tail -n 1)
+	reason=$(sed -n 's/^diskseq: \(KERNEL=[^ ]* \)\{0,1\}//p' "$out/run.log" | tail -n 1)
 	grep -qs . "$out/results" && ! grep -q '^truncated' "$out/results"
 }
 
@@ -48,16 +48,18 @@ grep -v '^#' "$HARNESS/tables/compare" >"$LEGS/table"
 while IFS='	' read -r name choices; do
 	for choice in $choices; do
 		say "== $choice"
-		label=
 		if kernel "$name" ${BASE:+BASE="$BASE"} WORKTREE= KERNEL="$choice" </dev/null; then
 			reason=
 			break
 		fi
 		[ "$(cat "$out/status")" = "$(status kernel)" ] || break
 	done
-	version=$(cut -d- -f1 "$out/release" 2>/dev/null | cut -d+ -f1)
-	label="Linux ${version:-$name}, Debian ${choice#debian:}"
-	[ ! -f "$out/package" ] || label="$label ($(cut -d' ' -f2 "$out/package"))"
+	version=
+	label="Debian $(echo "$choices" | sed 's/debian://g; s/ / or /g')"
+	if [ -f "$out/package" ]; then
+		version=$(cut -d- -f1 "$out/release" | cut -d+ -f1)
+		label="Linux $version, Debian ${choice#debian:} ($(cut -d' ' -f2 "$out/package"))"
+	fi
 	printf '%s\t%s\t%s\t%s\n' "$name" "${version:-$name}" "$label" "$reason" >>"$kernels"
 done <"$LEGS/table"
 

@@ -68,7 +68,7 @@ for name in $(variable_names all); do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in
-	NO_INSTALL=* | V=* | BOOT_TIMEOUT=*) ;;	# nothing of what is tested
+	NO_INSTALL=* | V=* | BOOT_TIMEOUT=* | TEST_TIMEOUT=*) ;;	# nothing of what is tested
 	WAY=all | ARCH=x86_64 | VARIANT=series | VARIANT=topic-* | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
 	VARIANT=base) [ "${GOAL:-}" = race ] || [ -n "${KERNEL:-}" ] || repeat="$repeat VARIANT=base" ;;
 	*)	repeat="$repeat $name='$value'" ;;
