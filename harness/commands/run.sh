@@ -56,7 +56,8 @@ if [ -n "${KERNEL:-}" ]; then
 	stock_kernel
 	# The selftests are all that is taken from patches/.
 	VARIANT=base
-	export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" TEST_TIMEOUT="${TEST_TIMEOUT:-240}"
+	export BOOT_TIMEOUT="${BOOT_TIMEOUT:-180}" TEST_TIMEOUT="${TEST_TIMEOUT:-240}" \
+		DISKSEQ_PATIENCE="${DISKSEQ_PATIENCE:-5000}"
 elif [ -n "${MODULES:-}" ]; then
 	die usage "MODULES= is for KERNEL= only"
 fi
@@ -68,7 +69,7 @@ for name in $(variable_names all); do
 	eval "value=\${$name:-}"
 	[ -n "$value" ] || continue
 	case $name=$value in
-	NO_INSTALL=* | V=* | BOOT_TIMEOUT=* | TEST_TIMEOUT=*) ;;	# nothing of what is tested
+	NO_INSTALL=* | V=* | BOOT_TIMEOUT=* | TEST_TIMEOUT=* | DISKSEQ_PATIENCE=*) ;;	# nothing of what is tested
 	WAY=all | ARCH=x86_64 | VARIANT=series | VARIANT=topic-* | GUEST=kselftest | "GUEST=${GOAL:-}") ;;
 	VARIANT=base) [ "${GOAL:-}" = race ] || [ -n "${KERNEL:-}" ] || repeat="$repeat VARIANT=base" ;;
 	*)	repeat="$repeat $name='$value'" ;;
