@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # What a kernel keeps of the promise: reads harness/tables/contract and doc/defects.rst (the
-# rows), harness/tables/cases (which case is about which row) and the results of a guest
-# (tap.awk's), in this order, and prints for each row
+# rows), harness/tables/cases (which case is about which row), and of a guest results.tap
+# and results (tap.awk's), in this order, and prints for each row
 #
 #	ID	kept|broken|not asked	FAILED	PASSED	TEXT	CASES
 #
@@ -52,24 +52,62 @@ FILENAME ~ /\.rst$/ {
 }
 
 FILENAME ~ /cases$/ {
-	if (!/^#/)
+	if (/^@/)
+		groups[$1] = $2
+	else if (!/^#/)
 		about[$1, $2] = $3
 	next
+}
+
+# What the guest said of each case: after its RUN line, up to the next
+FILENAME ~ /\.tap$/ {
+	if (match($0, /^# selftests: block: /)) {
+		program = substr($0, RLENGTH + 1)
+	} else if (/^# #  RUN  /) {
+		split($0, word, " ")
+		running = word[4]
+	} else if (/^# # [a-z0-9_]+\.[ch]:[0-9]+:/) {
+		messages[program, running] = messages[program, running] $0 "\n"
+	}
+	next
+}
+
+function shown(name)
+{
+	sub(/^diskseq_/, "", name)
+	sub(/_test/, "", name)
+	return name
+}
+
+# judge(verdict of the case, its name, what it is about)
+function judge(what, name, lines,	word, n, i, id, regex)
+{
+	n = split(lines, word, " ")
+	for (i = 1; i <= n; i++) {
+		if (word[i] in groups) {
+			judge(what, name, groups[word[i]])
+			continue
+		}
+		id = word[i]
+		regex = ""
+		if (match(id, /:/)) {
+			regex = substr(id, RSTART + 1)
+			id = substr(id, 1, RSTART - 1)
+		}
+		if (what == "fail" && regex != "" && messages[$2, name] !~ regex)
+			continue
+		counts[what, id]++
+		cases[what, id] = cases[what, id] (cases[what, id] == "" ? "" : ", ") shown($2) ": " name
+	}
 }
 
 $1 == "pass" || $1 == "fail" {
 	program = $2
 	# the same source, built twice
 	sub(/_32$/, "", program)
-	n = split(about[program, plain($3)], word, " ")
-	for (i = 1; i <= n; i++) {
-		counts[$1, word[i]]++
-		name = $3
-		sub(/ - .*/, "", name)
-		sub(/^diskseq_/, "", $2)
-		sub(/_test/, "", $2)
-		cases[$1, word[i]] = cases[$1, word[i]] (cases[$1, word[i]] == "" ? "" : ", ") $2 ": " name
-	}
+	name = $3
+	sub(/ - .*/, "", name)
+	judge($1, name, about[program, plain(name)])
 }
 
 END {

@@ -138,13 +138,15 @@ tested() {
 # there are.
 cases_named() {
 	awk -f "$HARNESS/awk/case-names.awk" "$PATCHES"/selftests/0*.patch | sort >"$scratch/cases"
-	sed '/^#/d' "$HARNESS/tables/cases" | cut -f1,2 | sort | diff "$scratch/cases" - || return
+	sed '/^[#@]/d' "$HARNESS/tables/cases" | cut -f1,2 | sort | diff "$scratch/cases" - || return
 	{
 		sed '/^#/d' "$HARNESS/tables/contract" | cut -f1
 		sed -n 's/^   \* - \(D[0-9]*\)$/\1/p' "$TOP/doc/defects.rst"
 		echo -
 	} >"$scratch/rows"
-	! sed '/^#/d' "$HARNESS/tables/cases" | cut -f3 | tr ' ' '\n' | grep -vxF -f "$scratch/rows"
+	sed -n 's/^\(@[^	]*\)	.*/\1/p' "$HARNESS/tables/cases" >>"$scratch/rows"
+	! sed -e '/^#/d' -e 's/.*	//' -e 's/:[^ ]*//g' "$HARNESS/tables/cases" | tr ' ' '\n' |
+		grep -vxF -f "$scratch/rows"
 }
 
 # What a cover letter lists is what there is, when all are applied in $scratch/repo.

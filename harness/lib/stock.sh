@@ -36,5 +36,5 @@ stock_kernel() {
 # DIRECTORY/promise
 promise() {
 	awk -f "$HARNESS/awk/promise.awk" "$HARNESS/tables/contract" "$TOP/doc/defects.rst" \
-		"$HARNESS/tables/cases" "$1/results" >"$1/promise"
+		"$HARNESS/tables/cases" "$1/results.tap" "$1/results" >"$1/promise"
 }
