@@ -49,7 +49,7 @@ compare:
 lint:
 	@harness/commands/lint.sh
 
-# Each topic by itself, patch by patch: long, for whoever changed one.
+# Each topic by itself, patch by patch; takes hours.
 prefixes:
 	@harness/commands/prefixes.sh
 

@@ -2,7 +2,7 @@
 /*
  * What the disk sequence number costs: how long some operations take that draw a
  * number, announce one or show one, and some that have nothing to do with it.
- * stress/goals says what each item is. The same program runs on both kernels.
+ * stress/goals explains each item. The same program runs on both kernels.
  *
  * In the environment: ITEM=pattern,... which items; ICOUNT=1 the clock of this
  * machine is that of its only processor and goes on by 1 ns an instruction.
@@ -204,7 +204,7 @@ static bool wanted(const struct item *item)
 	return false;
 }
 
-/* So that there is one, as there is in life. It reads when nobody looks. */
+/* A listener, as on a real machine. It does not read while an item is measured. */
 static void listen_to_uevents(void)
 {
 	struct sockaddr_nl addr = { .nl_family = AF_NETLINK, .nl_groups = 1 };
@@ -271,8 +271,8 @@ static void make_disks(int upto)
 }
 
 /*
- * Takes whatever time nobody else wants of the only processor, and knows how much
- * that was. Otherwise the clock would leap, by nobody knows how much.
+ * Uses the idle time of the only processor, and measures it. Otherwise the clock
+ * would jump ahead by an unknown amount.
  */
 static void start_idler(void)
 {

@@ -7,7 +7,7 @@
  * as they were.
  *
  * What a process calls depends on SEED and on its own place only, not on what the
- * calls return: the same seed makes the same calls (the sum that is printed tells),
+ * calls return: the same seed makes the same calls (compare the sum that is printed),
  * though the scheduler makes their order among the processes.
  *
  * In the environment: SEED=n, OPERATIONS=n (of all processes), PROCESSES=n. Says
@@ -124,7 +124,7 @@ static int any_fd(struct worker *w)
 }
 
 /*
- * To attach: a file, or what any_fd() says. Not a partition: loop_validate_file()
+ * To attach: a file, or what any_fd() returns. Not a partition: loop_validate_file()
  * knows a loop device by its major number, which its partitions don't have, and so
  * lets a device be attached to a part of itself. Reading that never ends; it is so
  * without the series, and not what is looked for here.
@@ -218,7 +218,7 @@ static int control(struct worker *w, int fd)
 	return ioctl(fd, request[which], nr);
 }
 
-/* One call. Which request it is stands there for whoever looks why it hangs. */
+/* One call. The request is kept there, to be found if the call hangs. */
 static int call(struct worker *w)
 {
 	static const unsigned int plain[] = {
@@ -288,7 +288,7 @@ static void __attribute__((noreturn)) work(struct worker *w, long n)
 		w->slot[FILES + i] = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	}
 	w->slot[FILES + LOOPS] = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
-	/* every other one is nobody, but has open what root had opened */
+	/* every other process is unprivileged, but has the files open that root opened */
 	if ((w - state->worker) % 2 &&
 	    (setgroups(0, NULL) || setgid(NOBODY) || setuid(NOBODY)))
 		_exit(2);

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # The table of harness/commands/race.sh, from its race.tsv: kernel, way, and the fields in
-# the order in which stress/race.c says them.
+# the order in which stress/race.c prints them.
 
 BEGIN {
 	row("", "", "took another's", "", "waited in vain", "", "lost", "knew of", "", "nothing", "ms until it went on")

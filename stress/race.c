@@ -9,13 +9,13 @@
  *
  * The load: names are used again at once, each attach scans partitions, the
  * sockets have small buffers, one reader in four has other things to do first,
- * there are more processes than processors, and somebody detaches devices that
- * are not his.
+ * there are more processes than processors, and one process detaches devices that
+ * it did not attach.
  *
  * What is true, both ways: each image holds the number of its process and of the
  * round, and an event of the process's own has a SEQNUM that was given between
- * the begin and the end of its LOOP_CONFIGURE. (Another's that came so shortly
- * before is not counted as such; the image that is read then tells.)
+ * the begin and the end of its LOOP_CONFIGURE. (Another's that came just
+ * before that is not counted as such, but the image that is read shows it.)
  *
  * In the environment: RACE_WAY=way, ATTACHES=n, PROCESSES=n, LOOPS=n, BUFFER=bytes,
  * LIMIT=ms. Says TAP, with the figures in lines that begin with "# race".
@@ -47,7 +47,7 @@ struct counts {
 	uint64_t	unsent;		/* until the limit, and nothing was dropped */
 	uint64_t	lossy;		/* waits during which events were dropped */
 	uint64_t	missed;		/* by diskseq: so was its own, and it knew */
-	uint64_t	gone;		/* by diskseq: another's by now, and it knew */
+	uint64_t	gone;		/* by diskseq: reused, and it knew */
 	uint64_t	nothing;	/* by name: there was nothing to read */
 	uint64_t	failed;		/* anything else */
 	uint64_t	taken;		/* devices that the bystander detached */
@@ -141,7 +141,7 @@ static void sign_image(struct worker *w, long round)
 		die("image");
 }
 
-/* One of the few that nobody has just now; as losetup does, it lets go of it. */
+/* A free one of the few. Like losetup, it does not keep the device open. */
 static void attach(struct worker *w, struct attached *at)
 {
 	char path[32];
@@ -197,8 +197,8 @@ static void dawdle(struct worker *w)
 }
 
 /*
- * As it was done: the next "add" of that name is the one, and a program that
- * was told that events are lost had nothing to go by but to wait on.
+ * As it was done: take the next "add" of that name. After a loss of events there is
+ * nothing to do but to wait on.
  */
 static bool wait_by_name(struct worker *w, struct attached *at, uint64_t *seqnum)
 {
@@ -287,8 +287,8 @@ static void round_by_name(struct worker *w, struct attached *at, uint32_t *us)
 }
 
 /*
- * Something does not work any more: then the disk has to be another. Asking
- * waits until whoever detaches it is done.
+ * Something does not work any more: then the disk must have been reused. The ioctl
+ * waits until the program that detaches it is done.
  */
 static void has_to_be_gone(const struct wait_event *ev)
 {
@@ -520,6 +520,6 @@ int main(void)
 		       !counts->in_vain;
 	printf("%sok 1 %s\n", good ? "" : "not ", by_name ?
 	       "all was attached, waited for by name" :
-	       "who waits by the number never takes another's event or data");
+	       "a program that goes by number never takes another's event or data");
 	return !good;
 }

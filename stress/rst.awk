@@ -7,7 +7,7 @@ function cell(mark, text)
 	print "   " mark " - " (text == "-" ? "none" : text)
 }
 
-# 1454829145 is hard to read, and its last figures say nothing.
+# 1454829145 is hard to read, and its last digits are noise.
 function figure(n)
 {
 	return n > 1e6 ? sprintf("%.1f million", n / 1e6) : n

@@ -3,9 +3,9 @@
 # to the test that was running: prints "TEST<tab>REPORT". KNOWN names a file of
 # regular expressions for what the unpatched kernel reports too, TOUCHED one of
 # the functions that the series has to do with: a data race counts between two
-# accesses of which one is in them. The kernel is full of others. A leak is told by
-# its size and by who allocated it, not by an address, which differs from run to run,
-# and once.
+# accesses of which one is in them. The kernel is full of others. A leak is identified
+# by its size and its callers, not by its address, which differs from run to run, and
+# is reported once.
 
 BEGIN {
 	test = "boot"
@@ -42,7 +42,7 @@ function report(text,	i)
 
 function end_of_leak()
 {
-	if (leak != "" && !told[leak]++) {
+	if (leak != "" && !reported[leak]++) {
 		leaks++
 		report(leak)
 	}

@@ -6,7 +6,7 @@
 #
 # and at last "complete" or "truncated". A program without TAP of its own is one
 # case; cases that a program announced and did not report have failed, and a
-# program that failed and says of none of its cases why has one more, which did.
+# program that failed although none of its cases did counts as one more failed case.
 
 function result(what, name)
 {

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Prints the functions that patches add or change, by which a report that names
-# functions is told from those about code that is not ours.
+# Prints the functions that patches add or change. A report that names none of them is
+# about other code.
 
 function name_of(line)
 {

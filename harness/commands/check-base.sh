@@ -34,7 +34,7 @@ run() {
 		"$@" "$HARNESS/commands/run.sh"
 }
 
-# judged WHAT: shows what $out/why says against it, and lists it at the end of the check
+# judged WHAT: shows the reasons in $out/why, and lists them at the end of the check
 judged() {
 	cat "$out/why"
 	head -n 10 "$out/why" | sed 's/^ *//' | failures "$BASE: $1: "

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Random ioctls by privileged and unprivileged processes: stress/fuzz.c, in a guest.
-# SEED= makes the same calls again; without it they are others each time, and the
-# seed is said. VARIANT= and DEBUG= as with "make run".
+# SEED= makes the same calls again; without it each run makes others, and prints its
+# seed. VARIANT= and DEBUG= as with "make run".
 # Usage: harness/commands/fuzz.sh [NAME=VALUE...], with the variables of "make help-variables".
 
 . "$(dirname "$0")/../lib/args.sh"

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Looks at the project as it stands, without booting anything: the scripts, and
-# for each base the patches. What needs a base's source is skipped, and said so,
-# where the cache has none. The last line counts.
+# Checks the scripts, and the patches of each base, without booting a kernel. What needs
+# a base's source is skipped, with a message, where the cache has none. The last line
+# counts.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
@@ -19,8 +19,7 @@ export OUT
 passed=0 failed=0 skipped=0
 checked=
 
-# expect WHAT COMMAND...: it passes when it exits 0; what it says is shown when
-# it does not
+# expect WHAT COMMAND...: passes if the command exits 0; else its output is shown
 expect() {
 	what=$1
 	shift
@@ -39,7 +38,7 @@ skip() {
 	say "skip    $1: $2"
 }
 
-# Every file says its license; what is inside a diff belongs to its file.
+# Every file names its license; a diff needs no line of its own.
 spdx() {
 	git -C "$TOP" ls-files -co --exclude-standard | sort -u |
 	while read -r file; do

@@ -21,7 +21,7 @@ race_leg() {
 	say "== $1 kernel, by $2"
 	leg "$1" "$1-$2" RACE_WAY="$2"
 	sed -n "s/^# # race $2 /$1 $2 /p" "$LEGS/$1-$2/results.tap" >"$LEGS/$1-$2/race"
-	[ -s "$LEGS/$1-$2/race" ] || die truncated "the guest said no figures (log: $LEGS/$1-$2/results.tap)"
+	[ -s "$LEGS/$1-$2/race" ] || die truncated "the guest printed no figures (log: $LEGS/$1-$2/results.tap)"
 	# The names of the fields are those that stress/race.c gives them.
 	sed -e 's/ [a-z_0-9]*=/\t/g' -e 's/ /\t/' "$LEGS/$1-$2/race" >>"$LEGS/race.tsv"
 	sed -n "s/^# #  quantile \([^ ]*\) /$1-$2\t\1\t/p" "$LEGS/$1-$2/results.tap" >>"$LEGS/quantiles.tsv"

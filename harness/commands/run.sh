@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The main job: fetch, patch, configure, build, boot, test, tell.
+# The main job: fetch, patch, configure, build, boot, test, report.
 # Usage: harness/commands/run.sh [NAME=VALUE...], with the variables of "make help-variables".
 # The exit status is one of harness/tables/status.
 
@@ -10,7 +10,7 @@
 . "$HARNESS/lib/suites.sh"
 . "$HARNESS/lib/stock.sh"
 
-# Everything that can be seen to be wrong is said before anything long begins.
+# All errors that can be found now are reported before anything long begins.
 variables run
 [ -z "${BASE:-}" ] || known_base "$BASE"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
@@ -63,7 +63,7 @@ elif [ -n "${MODULES:-}" ]; then
 fi
 [ "$(uname -m)" = x86_64 ] || die usage "this runs on x86_64 only, not on $(uname -m)"
 
-# What to say to have the same again.
+# The command that does the same again.
 repeat="make ${GOAL:-run}"
 for name in $(variable_names all); do
 	eval "value=\${$name:-}"

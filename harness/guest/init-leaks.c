@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Asks a kernel with CONFIG_DEBUG_KMEMLEAK for what nobody points to any more, and
- * puts it on the console, where reports.awk finds it.
+ * Asks a kernel with CONFIG_DEBUG_KMEMLEAK for memory that no pointer leads to any
+ * more, and prints that on the console, where reports.awk finds it.
  */
 #define _GNU_SOURCE
 #include "init.h"
@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #define KMEMLEAK	"/sys/kernel/debug/kmemleak"
-/* It leaves alone what is younger: somebody may be about to point to it. */
+/* It skips what is younger: a pointer to it may be about to be stored. */
 #define MIN_AGE		5	/* seconds */
 
 static bool scan(int fd)

@@ -54,7 +54,7 @@ struct test {
 
 static FILE *report;
 
-/* The result port shows how far it came; the host tells from what is missing. */
+/* The host sees from the end of the results how far the tests came. */
 static void power_off(void)
 {
 	if (report)
@@ -323,7 +323,7 @@ static bool reap(pid_t pid, int *status)
 
 /*
  * Passes PID's output on until it ends or LIMIT seconds are over. What a
- * background child of its goes on to say after the end is of no interest.
+ * background child prints after that is ignored.
  */
 static bool follow(pid_t pid, int fd, double limit, int *status)
 {
@@ -342,7 +342,7 @@ static bool follow(pid_t pid, int fd, double limit, int *status)
 		}
 		if (ended)
 			break;
-		/* Once more around: it may have spoken just before its end. */
+		/* Once more: it may have printed something just before its end. */
 		ended = reap(pid, status);
 		if (ended)
 			continue;
@@ -358,7 +358,7 @@ static bool follow(pid_t pid, int fd, double limit, int *status)
 	return ended;
 }
 
-/* A process that sleeps uninterruptibly outlives SIGKILL: say where it sleeps. */
+/* A process in uninterruptible sleep survives SIGKILL: report where it sleeps. */
 static void kill_all(pid_t pid)
 {
 	double deadline = now() + 10;
@@ -498,7 +498,7 @@ int main(void)
 	setenv("HOME", "/tmp", 1);
 	mount_all();
 	open_console();
-	/* Every message reaches the console, but where somebody types. */
+	/* Every message goes to the console, except where it has a shell. */
 	write_file("/proc/sys/kernel/printk", getenv("SHELL_ONLY") ? "4\n" : "8\n");
 	if (breakage && !strcmp(breakage, "hang-at-boot"))
 		hook("hang");

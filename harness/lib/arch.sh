@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh disable=SC2034 # they are for who sources it
-# ARCH=: what the stages have to know of the guest's architecture. Sourced after
+# shellcheck shell=sh disable=SC2034 # for the scripts that source it
+# ARCH=: what the stages need to know about the guest's architecture. Sourced after
 # lib.sh.
 #
 #   arch_kernel	what the kernel's makefiles call it
@@ -11,7 +11,7 @@
 #   arch_machine	its board
 #   arch_cpu		its processor, without an accelerator
 #   arch_console	what Linux calls the serial port
-#   arch_append	what else Linux has to be told of the board
+#   arch_append	other words for the kernel's command line
 
 arches() {
 	find "$HARNESS/config" -name 'arch-*.config' | sed 's/.*arch-\(.*\).config/\1/' | sort | xargs
@@ -48,8 +48,8 @@ s390x)
 	die usage "unknown ARCH '$ARCH' (there are: $(arches))" ;;
 esac
 
-# gcc-multilib, which would say -idirafter by a link, is in conflict with every
-# cross compiler.
+# gcc-multilib has a link for what -idirafter does here, but conflicts with every cross
+# compiler.
 case $ARCH in
 x86_64)	arch_cc='gcc -idirafter/usr/include/x86_64-linux-gnu' ;;
 i386)	arch_cc='gcc -m32 -idirafter/usr/include/x86_64-linux-gnu' ;;

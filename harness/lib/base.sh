@@ -11,7 +11,7 @@ base_field() {
 	awk -v base="$1" -v n="$2" '$1 == base { print $n }' "$SOURCES"
 }
 
-# kernel_version DIR: as its Makefile says it, or nothing
+# kernel_version DIR: from its Makefile, or nothing
 kernel_version() {
 	[ -f "$1/Makefile" ] || return 0
 	awk '$2 == "=" {

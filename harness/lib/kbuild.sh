@@ -24,9 +24,8 @@ touched_objects() {
 	series "$BASE" | xargs -d '\n' sed -n 's|^+++ b/\(.*\)\.c$|\1.o|p' | grep -v '^tools/' | sort -u
 }
 
-# KCSAN watches one access in so many. With all of the kernel to look at it was
-# blind for ours: a number read without care was not noticed. gcov counts the lines
-# of what is ours only.
+# KCSAN watches only a sample of the accesses. When it instrumented the whole kernel, it
+# missed a number that was read without READ_ONCE. gcov counts only lines of ours.
 instrumented() {
 	case ,${DEBUG:-}, in
 	*,kcsan,*)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh
-# What every stage needs: where things are, how to speak, fail, lock and get a
-# missing tool. Sourced first: . "$(dirname "$0")/../lib/lib.sh"
+# What every stage needs: paths, messages, failures, locks, and the installation of
+# missing tools. Sourced first: . "$(dirname "$0")/../lib/lib.sh"
 
 set -eu
 umask 022
@@ -52,8 +52,8 @@ die() {
 	exit "${die_status:-1}"
 }
 
-# die_log NAME LOG MESSAGE: the same with the end of a log, told apart from a
-# disk that was full
+# die_log NAME LOG MESSAGE: the same with the end of a log; a full disk has a
+# status of its own
 die_log() {
 	tail -n 20 "$2" | sed 's/^/    /' >&2
 	if grep -q 'No space left on device' "$2"; then
@@ -139,7 +139,7 @@ install_packages() {
 			die tool "missing Debian packages:$need_packages (not root, and no sudo without a password)"
 	fi
 	lock 7 apt
-	# what the caller prints may be read by a program
+	# to stderr: a program may read what the caller prints
 	say "installing Debian packages:$need_packages" >&2
 	install_now >"$CACHE/apt.log" 2>&1 </dev/null ||
 		die_log tool "$CACHE/apt.log" "apt-get cannot install$need_packages"

@@ -6,8 +6,8 @@
 # monitor, to which they talk themselves by a port of the guest: QEMU is its own
 # client here. Sourced: . "$HARNESS/lib/media.sh"
 
-# Two media, told apart by what is in every sector. Of this size both a CD and a
-# floppy can be, and a stick too.
+# Two media, which differ in every sector. The size suits a CD, a floppy and a
+# stick.
 for medium in a b; do
 	[ -f "$OUT/medium-$medium" ] || yes "diskseq medium $medium" |
 		head -c 1474560 >"$OUT/medium-$medium"

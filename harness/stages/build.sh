@@ -11,8 +11,8 @@
 : "${TREE:?}" "${BUILD:?}" "${OUT:?}"
 
 # Built kernels are kept by what they were built from, so that one tree can go
-# from mutant to mutant and back. A tree that somebody works in has no stamp and
-# is always looked at, and so is a kernel with modules.
+# from mutant to mutant and back. A work tree has no stamp and
+# is always built, and so is a kernel with modules.
 kept=$BUILD/kept
 key=$({
 	cat "$TREE/.git/diskseq-stamp" 2>/dev/null || :

@@ -28,7 +28,7 @@ validate() {
 	BASE=$of
 }
 
-# Other blobs need not stop anybody: whether the patches apply decides.
+# Other blobs are no error: what counts is whether the patches apply.
 compare_blobs() {
 	while read -r base blob path; do
 		[ "$base" = "$BASE" ] || continue
@@ -70,7 +70,7 @@ from_ksrc() {
 		room 2500 "$CACHE"
 		make_scratch
 		mkdir "$scratch/unpacked"
-		# Not hard links: somebody may go on editing that tree.
+		# Not hard links: the user may go on editing that tree.
 		progress "copying $KSRC" "$scratch/log" sh -c \
 			'tar -C "$1" --exclude=./.git -cf - . | tar -C "$2" -xf -' \
 			sh "$KSRC" "$scratch/unpacked" ||

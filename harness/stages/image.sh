@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Makes the image of Debian's $SUITE that "make userland" boots, from the recipe in
 # userland/ (packages, masked, overlay/), and links it as $OUT/root.ext4.
-# The cache holds it by the hash of the recipe. Nobody has to be root and nothing
+# The cache holds it by the hash of the recipe. No root is needed and nothing
 # is mounted: mmdebstrap makes a tar of it, and mke2fs fills a file system from
 # what fakeroot believes to be root's files. apt verifies and gets the packages
 # as this machine's own apt does, from the same mirrors.

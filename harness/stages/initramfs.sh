@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Packs init and the installed selftests, or the program that stands in for them,
 # and the kernel's modules if there are any, into $OUT/initramfs.cpio. The kernel's
-# own gen_init_cpio writes it from a list, so nobody has to be root for /dev/console.
+# own gen_init_cpio writes it from a list, so /dev/console needs no root.
 # A guest for a shell, or for DEBUG=gcov, has busybox; harness/tables/programs names what
 # else of Debian's there is.
 
@@ -57,7 +57,7 @@ programs() {
 	[ -s "$OUT/programs" ] || return 0
 	if ! xargs ldd <"$OUT/programs" >"$OUT/programs.ldd" 2>&1 ||
 	   grep -q 'not found' "$OUT/programs.ldd"; then
-		die_log build "$OUT/programs.ldd" "ldd cannot tell the libraries of the programs"
+		die_log build "$OUT/programs.ldd" "ldd cannot list the libraries of the programs"
 	fi
 	awk '$2 == "=>" { print $3 } /^\t\// { print $1 }' "$OUT/programs.ldd" |
 		sort -u - "$OUT/programs" |

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Says what came of the guest that ran in $OUT, from what it left there:
+# Prints the result of the guest that ran in $OUT, from what it left there:
 # results.tap, console.log and verdict (of boot.sh). The cases go to
 # $OUT/results.
 
@@ -36,7 +36,7 @@ fail() {
 	die "$fail_name" "$*"
 }
 
-# The test that was running, as the console has it: it knows even after a crash.
+# The test that was running, from the console: it has that even after a crash.
 running=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*diskseq: test //p' | tail -n 1)
 verdict=$(cat "$OUT/verdict" 2>/dev/null || :)
 panic=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*\(Kernel panic - .*\)/\1/p' | head -n 1)
@@ -59,7 +59,7 @@ fi
 case ,${DEBUG:-}, in
 *,kasan,*)
 	grep -q '^kmemleak: scanned' "$OUT/console.log" ||
-		fail truncated "nobody looked for leaks in the kernel's memory" ;;
+		fail truncated "the kernel was not scanned for memory leaks" ;;
 esac
 
 sed -n 's/^skip	\([^	]*\)	/  skipped: \1: /p' "$OUT/results"

@@ -23,8 +23,8 @@ for path in $objects; do
 	cp "$BUILD/$path" "$OUT/objects/$(echo "$path" | tr / _)"
 done
 
-# There is no debug information to ask: let the compiler say, called as kbuild
-# calls it.
+# There is no debug information to read, so the compiler is asked, with the options
+# that kbuild gives it.
 make_scratch
 cat >"$scratch/structs.c" <<'END'
 #include <linux/genhd.h>
@@ -34,7 +34,7 @@ compile=$(sed -n -e 's/^cmd_block\/genhd\.o := //p' "$BUILD/block/.genhd.o.cmd" 
 	sed -e 's/ -Wp,-MMD,[^ ]*//' -e 's/ -c -o .*//')
 if ! (cd "$BUILD" && eval "$compile -c -o \"\$scratch/structs.o\" \"\$scratch/structs.c\"") \
 	>"$OUT/sizes.log" 2>&1; then
-	die_log build "$OUT/sizes.log" "the compiler cannot tell the size of structures"
+	die_log build "$OUT/sizes.log" "the sizes of structures cannot be compiled"
 fi
 nm -S "$scratch/structs.o" | while read -r _ size _ name; do
 	echo "$name $((0x$size))"

@@ -6,13 +6,13 @@
  *
  *   diskseq-wait [-t] FILE [PARTITION]
  *
- * says what the disk or partition is called, its number, and "came" or, where the
- * event was lost, "asked". The device stays attached. -t is for the test: the
+ * prints the name of the disk or partition, its number, and "came" or, if the event
+ * was lost, "asked". The device stays attached. -t is for the test: the
  * buffer is as small as it can be, and no event is read before a line is.
  *
  * diskseq_wait.c of the kernel's selftests does the same with the kernel's own
- * events, and says more. What is different with udev's: they come later, so when
- * some were lost, the one that is waited for may be still to come. No time limit
+ * events, and explains more. udev's events arrive later, so when some were lost, the
+ * expected one may still be to come. No time limit
  * is needed here either.
  */
 #include <errno.h>
