@@ -1,84 +1,60 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Everything that can be tested here: lint, the harness's own tests, and what
-# check-base.sh does for each base whose source can be had. The bases are tested
-# side by side, as a guest keeps one processor busy for most of the time; what each
-# prints comes in one piece. Goes on after a failure. What failed is listed at the
-# end, and the last line counts.
+# Everything that can be tested here, each a test for prove, which counts and sums up: lint,
+# the harness's own tests, and the legs of check-leg.sh for each base whose source can be
+# had. The logs are in out/<run>/LEG/.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
-. "$HARNESS/lib/counts.sh"
 . "$HARNESS/lib/suites.sh"
 
 need prove perl
 results_dir check
-CHECK=$results_dir
-: >"$CHECK/counts"
-: >"$CHECK/failures"
-only_base=${BASE:-}
+export CHECK="$results_dir"
 variables check
+only_base=${BASE:-}
 only_variables check
 unset BASE OUT
-export CHECK
 
-# Each base has a process group, which ends with this one.
-groups=
-end_groups() {
-	for group in $groups; do
-		kill -s TERM -- "-$group" 2>/dev/null || :
-	done
-	cleanup
-}
-trap end_groups EXIT
-
-begin=$(date +%s)
-head_line lint
-status=0
-logged "$CHECK/lint.log" env OUT="$CHECK" "$HARNESS/commands/lint.sh" || status=$?
-# shellcheck disable=SC2046
-add $(sed -n 's/^lint: \([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped/\1 \2 \3/p' "$CHECK/lint.log" | grep . || echo 0 1 0)
-sed -n 's/^not ok *//p' "$CHECK/lint.log" | failures "lint: "
-
-head_line "the harness's own tests"
-own_tests harness "$TOP"/tests/*.t
-
-tested=
+# What must pass runs one by one: on a machine that is short of time tests find less, and
+# more of them go wrong. Beside it run as many others as there are processors, in this
+# order; much of what tests do on a broken kernel is to wait for what does not come.
+must_pass=lint
+cd "$TOP"
+beside=$(echo tests/*.t)
+more=$(suites first)
 for base in $(bases); do
 	[ -z "$only_base" ] || [ "$base" = "$only_base" ] || continue
 	if ! BASE=$base "$HARNESS/stages/fetch.sh"; then
-		say "skip    $base: no source"
-		add 0 0 1
+		beside="$beside $base-nosource"
 		continue
 	fi
+	must_pass="$must_pass $base-kselftest"
+	for suite in $(suites each) $more; do
+		must_pass="$must_pass $base-userland-$suite"
+	done
 	more=
-	[ -n "$tested" ] || more=$(suites first)
-	BASE=$base SUITES="$(suites each) $more" setsid "$HARNESS/commands/check-base.sh" >"$CHECK/$base.log" 2>&1 &
-	groups="$groups $!"
-	tested="$tested $base:$!"
-done
-for base in $tested; do
-	say ""
-	say "the log of ${base%:*}, which may still grow:"
-	# in the background, so that a signal does not wait for its end
-	tail -n +1 -f --pid="${base#*:}" "$CHECK/${base%:*}.log" &
-	child=$!
-	wait "$child" || :
-	child=
-	wait "${base#*:}" || verdict 1 "${base%:*}: its check came to its end"
+	must_pass="$must_pass $base-guest"
+	beside="$beside $base-control $base-userland-control"
+	for patch in "$TOP/tests/mutants/$base"/*.patch; do
+		[ ! -f "$patch" ] || beside="$beside $base-mutant-$(basename "$patch" .patch)"
+	done
 done
 
-groups=
-head_line "summary"
-for times in "$CHECK"/*/times; do
-	[ -f "$times" ] || continue
-	say "$(basename "$(dirname "$times")"): $(awk '{ printf "%s%s %s s", (NR > 1 ? ", " : ""), $1, $2 }' "$times")"
+say "logs: $CHECK"
+set -- --rules "seq={$(echo "$must_pass" | tr ' ' ,)}"
+for leg in $beside; do
+	# A test that no rule names would come before all that one names.
+	set -- "$@" --rules "seq=$leg"
 done
-say "logs: $CHECK; whole time: $(($(date +%s) - begin)) s"
-[ -n "$tested" ] || say "no base could be tested: no source"
-[ ! -s "$CHECK/failures" ] || { say "failed:"; sed 's/^/  /' "$CHECK/failures"; }
-awk '{ p += $1; f += $2; s += $3 }
-	END { print p + 0 " passed, " f + 0 " failed, " s + 0 " skipped"; exit f > 0 }' "$CHECK/counts" ||
-	failed=1
-[ -n "$tested" ] || exit "$(status source)"
-[ -z "${failed:-}" ] || exit "$(status failed)"
+case $must_pass in
+*-kselftest*) ;;
+*) say "no base can be tested: no source" ;;
+esac
+# shellcheck disable=SC2086 # words
+prove --timer -j $(($(nproc) + 1)) "$@" --exec "$HARNESS/commands/check-leg.sh" $must_pass $beside ||
+	exit "$(status failed)"
+case $must_pass in
+*-kselftest*) ;;
+*) exit "$(status source)" ;;
+esac
