@@ -23,7 +23,7 @@ echo 'int main(void) { return 0; }' >"$USERLAND/guest/diskseq.c"
 echo 'int main(void) { return 0; }' >"$USERLAND/example/diskseq-wait.c"
 : >"$USERLAND/tests/one"
 
-# What is missing here is still to be had from the real one.
+# Packages that are missing here still come from the real one.
 cat >"$T/bin/apt-get" <<'END'
 #!/bin/sh
 [ "$1" = indextargets ] || exec /usr/bin/apt-get "$@"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# The tests under stress, for each base whose source can be had: the legs of
+# The tests under stress, for each base whose source is available: the legs of
 # harness/tables/full-legs. Prints first what it will run and how long that took last time,
 # and at last a table. make runs the legs (check-full.mk): the next call goes on where this
 # one was stopped, and runs again what failed and what patches or harness have changed

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Everything that can be tested here, each a test for prove, which counts and sums up: lint,
-# the harness's own tests, and the legs of check-leg.sh for each base whose source can be
-# had. The logs are in out/<run>/LEG/.
+# All tests that can run here. Each leg of check-leg.sh is a test for prove, which counts:
+# lint, the harness's own tests, and several for each base whose source is available. The
+# logs are in out/<run>/LEG/.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
@@ -16,9 +16,9 @@ only_base=${BASE:-}
 only_variables check
 unset BASE OUT
 
-# What must pass runs one by one: on a machine that is short of time tests find less, and
-# more of them go wrong. Beside it run as many others as there are processors, in this
-# order; much of what tests do on a broken kernel is to wait for what does not come.
+# The legs that must pass run one after the other: on a busy machine tests find less, and
+# fail more often. As many others run beside them as there are processors, because tests
+# on a broken kernel mostly wait for events that do not come.
 must_pass=lint
 cd "$TOP"
 beside=$(echo tests/*.t)

@@ -34,7 +34,7 @@ while read -r counters; do
 	"gcov-${kernel_gcc##*-}" --stdout --json-format --branch-probabilities "$counters" 2>>"$OUT/coverage.log"
 done | jq -r '.files[] | .file as $file | .lines[] |
 	[$file, .line_number, .count, .branches[].count] | @tsv' >"$OUT/coverage.tsv"
-[ -s "$OUT/coverage.tsv" ] || die nothing "the guest counted nothing"
+[ -s "$OUT/coverage.tsv" ] || die nothing "the guest sent no counters"
 
 status=0
 awk -v added="$OUT/added" -v excused="$HARNESS/tables/not-executed" -f "$HARNESS/awk/coverage.awk" \

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Brings a base's pristine source into the cache: from KSRC= (a tree or a
 # tarball), else it is there already, else from where harness/tables/sources says.
-# Without BASE= it takes the first base of that table that can be had.
+# Without BASE= it takes the first base of that table that is available.
 # With OUT set it leaves the name of the base in $OUT/base.
 
 . "$(dirname "$0")/../lib/lib.sh"
@@ -150,7 +150,7 @@ if [ -n "$KSRC" ]; then
 	from_ksrc
 elif [ -n "$BASE" ]; then
 	have "$BASE" ||
-		die source "no source for $BASE: not in the cache, and $reason (KSRC=DIR gives one)"
+		die source "no source for $BASE: not in the cache, and $reason (KSRC=DIR names one)"
 else
 	why=
 	for base in $(bases); do
@@ -158,11 +158,11 @@ else
 		why="$why; $base: $reason"
 		BASE=
 	done
-	[ -n "$BASE" ] || die source "no kernel source to be had${why} (KSRC=DIR gives one)"
+	[ -n "$BASE" ] || die source "no kernel source is available${why} (KSRC=DIR names one)"
 	if [ -n "$why" ]; then
 		say "base: $BASE${why}"
 	else
-		say "base: $BASE, the first whose source can be had (BASE= chooses)"
+		say "base: $BASE, the first whose source is available (BASE= chooses)"
 	fi
 fi
 [ -z "${OUT:-}" ] || echo "$BASE" >"$OUT/base"

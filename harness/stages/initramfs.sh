@@ -29,7 +29,7 @@ busybox() {
 	say "fetching Debian's busybox-static"
 	(cd "$scratch" && apt-get download busybox-static &&
 		dpkg-deb -x busybox-static_*.deb .) >"$OUT/busybox.log" 2>&1 </dev/null ||
-		die_log tool "$OUT/busybox.log" "no busybox-static to be had from apt-get"
+		die_log tool "$OUT/busybox.log" "apt-get cannot download busybox-static"
 	mv "$scratch/bin/busybox" "$busybox"
 }
 
