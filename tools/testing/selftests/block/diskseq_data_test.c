@@ -145,6 +145,7 @@ TEST_F(data, of_the_old_file_does_not_show_after_attach)
 	unsigned char *map;
 
 	SKIP_IF(return, self->reason);
+	SKIP_IF(return, loop_detach_unusable());
 
 	ASSERT_EQ(0, loop_configure(self->img.lo.fd, self->img.a, 0));
 	map = mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -166,6 +167,7 @@ TEST_F(data, of_the_old_file_is_not_written_into_the_new_one)
 	unsigned char *map;
 
 	SKIP_IF(return, self->reason);
+	SKIP_IF(return, loop_detach_unusable());
 
 	ASSERT_EQ(0, loop_configure(self->img.lo.fd, self->img.a, 0));
 	map = mmap(NULL, IMAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
@@ -463,6 +465,7 @@ TEST_F_TIMEOUT(reattached, shows_the_new_file_to_those_who_read_meanwhile, 120)
 	unsigned int wrong = 0;
 
 	SKIP_IF(return, self->reason);
+	SKIP_IF(return, loop_detach_unusable());
 
 	r->fd = img->lo.fd;
 	r->way = variant->way;

@@ -288,9 +288,7 @@ TEST_F(killed_waiter, leaves_number_and_events_alone)
 	/* and nothing is left locked or claimed */
 	ASSERT_EQ(0, variant->cmd == LOOP_CLR_FD ? loop_detach(t->lo.fd) :
 		  waiters_command(l, variant->cmd));
-	check_change(_metadata, &t->w, old,
-		     variant->cmd == LOOP_CHANGE_FD ? ANY_CHANGES : 1,
-		     NO_PARTITIONS);
+	EXPECT_LT(old, watch_number(&t->w));
 }
 
 TEST_HARNESS_MAIN

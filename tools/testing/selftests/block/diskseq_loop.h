@@ -9,6 +9,7 @@
 #include <linux/loop.h>
 
 #include "diskseq_cleanup.h"
+#include "diskseq_disk.h"
 #include "diskseq_number.h"
 #include "diskseq_table.h"
 
@@ -28,6 +29,7 @@ struct loop_config {
 struct loop_devices {
 	bool		made[LOOP_MAX];
 	bool		probed;
+	bool		detaches_late;
 	const char	*unusable;
 };
 
@@ -140,26 +142,81 @@ static inline bool loop_is_bound(int fd)
 	return !loop_status(fd, &info);
 }
 
+/* The descriptor @fd is another's from now on; no other thread can get it meanwhile. */
+static inline int take_place(int other, int fd)
+{
+	int ret = dup3(other, fd, O_CLOEXEC) < 0 ? -errno : 0;
+
+	close(other);
+	return ret;
+}
+
+/*
+ * Does the disk have a file? Since v6.11 LOOP_GET_STATUS64 denies it as soon as
+ * the only opener has called LOOP_CLR_FD.
+ */
+static inline bool loop_has_file(const char *name)
+{
+	char path[128];
+
+	disk_path(path, name, "loop/backing_file");
+	return !access(path, F_OK);
+}
+
+/* Close a disk, and open it again under the same descriptor */
+static inline int loop_reopen(int fd, const char *name)
+{
+	int flags = fcntl(fd, F_GETFL), other;
+
+	other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	if (flags < 0 || other < 0 || take_place(other, fd))
+		return -errno;
+	/* for another opener to close it, too */
+	nap();
+	other = open_disk(name, flags);
+	if (other < 0)
+		return other;
+	flock(other, LOCK_EX | LOCK_NB);
+	return take_place(other, fd);
+}
+
+/* The name of the disk that @fd is of */
+static inline int loop_name(int fd, char name[static 32])
+{
+	char link[64], path[128];
+	struct stat st;
+	ssize_t len;
+
+	if (fstat(fd, &st))
+		return -errno;
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major(st.st_rdev),
+		 minor(st.st_rdev));
+	len = readlink(link, path, sizeof(path) - 1);
+	if (len < 0)
+		return -errno;
+	path[len] = '\0';
+	snprintf(name, 32, "%.31s", strrchr(path, '/') + 1);
+	return 0;
+}
+
 /*
  * While another program has the disk open, be it for a moment, LOOP_CLR_FD only
- * marks it to be detached at the last close: ask again.
+ * marks it to be detached at the last close, and since v6.11 it never does more.
  */
 static inline int loop_detach(int fd)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
-	struct loop_info64 info;
+	char name[32];
+	int ret = loop_name(fd, name);
 
-	for (;;) {
-		if (ioctl(fd, LOOP_CLR_FD, 0))
-			return -errno;
-		if (loop_status(fd, &info))
-			return 0;
+	if (!ret && ioctl(fd, LOOP_CLR_FD, 0))
+		ret = -errno;
+	while (!ret && loop_has_file(name)) {
 		if (now_ms() > deadline)
 			return -EBUSY;
-		info.lo_flags &= ~LO_FLAGS_AUTOCLEAR;
-		ioctl(fd, LOOP_SET_STATUS64, &info);
-		nap();
+		ret = loop_reopen(fd, name);
 	}
+	return ret;
 }
 
 struct loop {
@@ -203,6 +260,28 @@ static inline int loop_destroy(struct loop *lo)
 	return lo->nr < 0 ? lo->nr : loop_remove(lo->nr);
 }
 
+/* Does LOOP_CLR_FD leave the file attached until the last close, as since v6.11? */
+static inline bool loop_probe_detach(struct loop *lo)
+{
+	int backing = backing_file(4096, false);
+	long long deadline = now_ms() + 1000;
+	bool late = false;
+
+	if (backing < 0)
+		return false;
+	/* another opener has the same effect, but not for long */
+	do {
+		if (ioctl(lo->fd, LOOP_SET_FD, backing) ||
+		    ioctl(lo->fd, LOOP_CLR_FD, 0))
+			break;
+		late = loop_has_file(lo->name);
+		if (late && loop_reopen(lo->fd, lo->name))
+			break;
+	} while (late && now_ms() < deadline && udev_is_running());
+	close(backing);
+	return late;
+}
+
 static inline const char *loop_probe(void)
 {
 	const char *reason = NULL;
@@ -216,6 +295,7 @@ static inline const char *loop_probe(void)
 		return "needs the loop driver and LOOP_CTL_ADD";
 	if (!has_diskseq(lo.name, lo.fd))
 		reason = "kernel has no disk sequence numbers";
+	loop_devices->detaches_late = loop_probe_detach(&lo);
 	loop_destroy(&lo);
 	return reason;
 }
@@ -228,6 +308,16 @@ static inline const char *loop_unusable(void)
 		loop_devices->probed = true;
 	}
 	return loop_devices->unusable;
+}
+
+/* Why a file cannot be detached while the disk is open, or NULL */
+static inline const char *loop_detach_unusable(void)
+{
+	const char *reason = loop_unusable();
+
+	if (!reason && loop_devices->detaches_late)
+		reason = "this kernel detaches at the last close only";
+	return reason;
 }
 
 static inline void loops_remove(void)

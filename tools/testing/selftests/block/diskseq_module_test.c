@@ -90,6 +90,8 @@ FIXTURE_SETUP(loop_module)
 {
 	self->nl = -1;
 	self->reason = loop_unusable();
+	if (!self->reason && !may_disrupt())
+		self->reason = "unloads the loop driver: needs DISKSEQ_DISRUPT=1";
 	if (!self->reason && access("/sys/module/loop/initstate", F_OK))
 		self->reason = "needs the loop driver as a module";
 	if (!self->reason && (udev_is_running() || is_used()))

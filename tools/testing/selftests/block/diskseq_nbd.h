@@ -120,11 +120,13 @@ static inline int start_ioctl(struct nbd *t, const struct server *s)
 
 static inline int join_ioctl(struct nbd *t)
 {
+	int ret;
+
 	if (!t->doing)
 		return -EINVAL;
-	pthread_join(t->thread, NULL);
 	t->doing = false;
-	return t->ret;
+	ret = join_in_time(t->thread);
+	return ret ?: t->ret;
 }
 
 static inline void close_ioctl(struct nbd *t)
@@ -192,7 +194,7 @@ static inline void nbd_remove(const char *name)
  * When a case began that was not torn down yet. If it was killed for time the
  * driver hangs, and each case that follows would wait as well.
  */
-#define HANG_MS		80000	/* longer than any case takes that ends */
+#define HANG_MS		(4 * PATIENCE_MS)	/* longer than any case takes that ends */
 
 static long long *nbd_began;
 

@@ -23,18 +23,14 @@ TEST_F(nbd, a_server_that_is_mute_can_be_left)
 	struct nbd *t = &self->t;
 	long long begin;
 	pthread_t opener;
-	__u64 seq;
 
 	SKIP_IF(return, self->reason);
 
-	seq = watch_number(&t->w);
-	ASSERT_NE(0, seq);
+	ASSERT_NE(0, watch_number(&t->w));
 	t->server.mute = true;
 	/* it would go on then */
 	t->timeout = 10;
 	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
-	EXPECT_LT(seq, watch_number(&t->w));
-	seq = watch_number(&t->w);
 	ASSERT_EQ(0, pthread_create(&opener, NULL, open_once, t->w.name));
 	ASSERT_TRUE(wait_for_count(&t->server.ignored, 1));
 	begin = now_ms();
@@ -42,7 +38,6 @@ TEST_F(nbd, a_server_that_is_mute_can_be_left)
 	ASSERT_EQ(0, pthread_join(opener, NULL));
 	EXPECT_GT(1000 * t->timeout, now_ms() - begin);
 	close_ioctl(t);
-	EXPECT_LT(seq, watch_number(&t->w));
 }
 
 /* A reader gets an error, not what was not sent, and another server may follow. */
@@ -78,7 +73,6 @@ TEST_F_TIMEOUT(nbd, a_server_that_talks_nonsense_can_be_left, 120)
 			join_ioctl(t);
 		}
 		close_ioctl(t);
-		EXPECT_LT(seq, watch_number(&t->w));
 		server_stop(&t->server);
 		ASSERT_EQ(0, server_start(&t->server, 1 + nonsense, false));
 	}
@@ -181,17 +175,13 @@ TEST_F_TIMEOUT(nbd, requests_complete_once_when_two_clear_the_queue, 90)
 {
 	int rounds = test_rounds(MAX_DISCONNECTS), i;
 	struct nbd *t = &self->t;
-	__u64 seq;
 
 	SKIP_IF(return, self->reason);
 
+	ASSERT_NE(0, watch_number(&t->w));
 	server_stop(&t->server);
-	seq = watch_number(&t->w);
-	for (i = 0; i < rounds; i++) {
+	for (i = 0; i < rounds; i++)
 		disconnect_with_requests(_metadata, t, variant->netlink, i % 2, true);
-		EXPECT_LT(seq, watch_number(&t->w));
-		seq = watch_number(&t->w);
-	}
 }
 
 TEST_HARNESS_MAIN

@@ -132,13 +132,23 @@ static inline int server_start(struct server *s, __u64 tag, bool partitioned)
 	return -ret;
 }
 
+/* A thread that a hanging kernel does not release is left behind. */
+static inline int join_in_time(pthread_t thread)
+{
+	struct timespec end;
+
+	clock_gettime(CLOCK_REALTIME, &end);
+	end.tv_sec += 2 * PATIENCE_MS / 1000;
+	return -pthread_timedjoin_np(thread, NULL, &end);
+}
+
 /* Ends the link if that has not happened yet. */
 static inline void server_stop(struct server *s)
 {
 	if (!s->running)
 		return;
 	shutdown(s->ours, SHUT_RDWR);
-	pthread_join(s->thread, NULL);
+	join_in_time(s->thread);
 	close(s->ours);
 	close(s->theirs);
 	s->running = false;

@@ -245,12 +245,15 @@ TEST_F(partitions, added_by_hand_do_not_outlive_change_fd_unless_open)
 TEST_F(partitions, that_are_open_keep_a_file_from_being_attached)
 {
 	struct target *t = &self->t;
+	int fd, ret;
 	__u64 seq;
-	int fd;
 
 	SKIP_IF(return, self->reason);
 
-	ASSERT_EQ(0, add_partition(t->lo.fd));
+	ret = add_partition(t->lo.fd);
+	if (ret == -EINVAL)
+		SKIP(return, "this kernel adds no partition to an empty disk");
+	ASSERT_EQ(0, ret);
 	fd = open_partition(t->lo.name, 1, O_RDONLY);
 	ASSERT_LE(0, fd);
 	ASSERT_EQ(0, watch_settle(&t->w));
@@ -280,8 +283,10 @@ TEST_F(partitions, put_detach_off_if_it_is_asked_for_through_one)
 	loop_close(&t->lo);
 
 	ASSERT_EQ(0, ioctl(fd, LOOP_CLR_FD, 0));
-	ASSERT_EQ(0, loop_status(fd, &info));
-	EXPECT_NE(0, info.lo_flags & LO_FLAGS_AUTOCLEAR);
+	EXPECT_TRUE(loop_has_file(t->lo.name));
+	/* since v6.11 a status is refused to the only opener from here on */
+	if (!loop_status(fd, &info))
+		EXPECT_NE(0, info.lo_flags & LO_FLAGS_AUTOCLEAR);
 	EXPECT_TRUE(partition_exists(t->lo.name, 1));
 	close(fd);
 

@@ -21,8 +21,19 @@
 #include <unistd.h>
 #include <linux/types.h>
 
-/* Long enough for a slow virtual machine: a test that waits so long fails. */
-#define PATIENCE_MS	20000
+/*
+ * Long enough for a slow virtual machine: a test that waits so long fails. On a kernel
+ * on which many do, DISKSEQ_PATIENCE makes it shorter.
+ */
+#define PATIENCE_MS	patience_ms()
+
+static inline int patience_ms(void)
+{
+	const char *env = getenv("DISKSEQ_PATIENCE");
+	int ms = env ? atoi(env) : 0;
+
+	return ms > 0 ? ms : 20000;
+}
 
 static inline long long now_ms(void)
 {
@@ -41,6 +52,15 @@ static inline int test_rounds(int most)
 	if (rounds > most)
 		rounds = most;
 	return rounds > 10 ? rounds : 10;
+}
+
+/*
+ * A machine that other programs use is only suspended, and a driver only unloaded, if
+ * that is asked for.
+ */
+static inline bool may_disrupt(void)
+{
+	return getenv("DISKSEQ_DISRUPT");
 }
 
 /* Only where there is no event to wait for. */

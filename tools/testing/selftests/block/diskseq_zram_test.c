@@ -117,7 +117,8 @@ TEST_F(zram, what_is_refused_changes_nothing)
 	check_nothing(_metadata, t, seq, false);
 
 	ASSERT_EQ(0, zram_write(t, "disksize", "1M"));
-	seq = check_change(_metadata, t, seq, 1, NO_PARTITIONS);
+	ASSERT_EQ(0, watch_settle(t));
+	seq = watch_number(t);
 	fd = open_disk(t->name, O_RDONLY);
 	ASSERT_LE(0, fd);
 	EXPECT_EQ(-EBUSY, zram_write(t, "disksize", "2M"));
@@ -126,6 +127,8 @@ TEST_F(zram, what_is_refused_changes_nothing)
 	check_nothing(_metadata, t, seq, false);
 }
 
+static const char not_called[] = "no event calls a program that would be in the way";
+
 /*
  * A user's commands do not fail for the programs that the events of the command
  * before have called.
@@ -133,7 +136,7 @@ TEST_F(zram, what_is_refused_changes_nothing)
 TEST_F(zram, reset_does_not_fail_for_an_opener_of_the_events_before)
 {
 	struct watch *t = &self->t;
-	unsigned int busy = 0;
+	unsigned int busy = 0, opens;
 	struct opener o;
 	int i, j, ret;
 
@@ -151,8 +154,9 @@ TEST_F(zram, reset_does_not_fail_for_an_opener_of_the_events_before)
 		}
 		EXPECT_EQ(0, ret);
 	}
-	EXPECT_LT(0, opener_stop(&o));
+	opens = opener_stop(&o);
 	EXPECT_EQ(0, busy);
+	SKIP_IF(return, opens || busy ? NULL : not_called);
 }
 
 TEST_F(zram, hot_remove_does_not_fail_for_an_opener_of_the_events_before)
@@ -181,8 +185,8 @@ TEST_F(zram, hot_remove_does_not_fail_for_an_opener_of_the_events_before)
 		opens += opener_stop(&o);
 		leftover_gone(other.name);
 	}
-	EXPECT_LT(0, opens);
 	EXPECT_EQ(0, busy);
+	SKIP_IF(return, opens || busy ? NULL : not_called);
 }
 
 /* By sysfs, as a reset waits for a program that has it open. */
