@@ -12,7 +12,7 @@ for base in $(bases); do
 	rm -rf "$CACHE/tree/$base"-*
 	[ "${1:-}" != all ] || rm -rf "$CACHE/src/$base.origin" "$CACHE/src/$base"
 done
-[ "${1:-}" != all ] || rm -rf "$CACHE/ccache" "$CACHE/download" "$CACHE/debs" "$CACHE/busybox"
+[ "${1:-}" != all ] || rm -rf "$CACHE/ccache" "$CACHE/download" "$CACHE/debs" "$CACHE/busybox" "$CACHE/kernel"
 lock 9 image
 rm -rf "$CACHE/image"
 rm -rf "$TOP/out"
