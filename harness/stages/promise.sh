@@ -19,7 +19,8 @@ count() {
 }
 
 sed -n 's/^fail	\([^	]*\)	/  failed:  \1: /p' "$OUT/results"
-sed 's/^\([^	]*\)	/  kernel report during \1: /' "$OUT/reports" | sort | uniq -c | sed 's/^ *1  */  /; s/^ *\([0-9]*\)  */  \1 times: /'
+sed 's/	/: /' "$OUT/reports" | sort | uniq -c |
+	awk '{ n = $1; sub(/^ *[0-9]+ /, ""); print "  kernel report" (n > 1 ? ", " n " times" : "") " during " $0 }'
 awk -F '\t' '
 	{
 		text = $5
