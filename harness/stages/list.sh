@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Prints the tests that PATTERN[,PATTERN...] names: the selftests of $TREE, as
-# their own makefile lists them, or the Debian guest's. Stops at a pattern that
-# names none.
+# Prints the tests that PATTERN[,PATTERN...] names, in the order in which they run: the
+# selftests of $TREE, as their own makefile lists them, or the Debian guest's. Stops at
+# a pattern that names none.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/kbuild.sh"
@@ -23,16 +23,27 @@ userland)
 esac
 
 set -f
-for pattern in $(echo "$1" | tr , ' '); do
+patterns=$(echo "$1" | tr , ' ')
+
+# names PATTERN TEST
+names() {
+	# shellcheck disable=SC2254 # it is a pattern
+	case $2 in
+	$1) ;;
+	*) return 1 ;;
+	esac
+}
+
+for pattern in $patterns; do
 	found=
 	for test in $tests; do
-		# shellcheck disable=SC2254 # it is a pattern
-		case $test in
-		$pattern)
-			echo "$test"
-			found=1 ;;
-		esac
+		! names "$pattern" "$test" || found=1
 	done
 	[ -n "$found" ] ||
 		die usage "no test is named '$pattern' (there are: $(echo "$tests" | tr '\n' ' '))"
+done
+for test in $tests; do
+	for pattern in $patterns; do
+		! names "$pattern" "$test" || { echo "$test"; break; }
+	done
 done
