@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Configures $TREE in $BUILD: allnoconfig, the fragments of harness/config, the
 # selftests' own config, that of the Debian guest where it is for that, what is
-# ARCH's own, and the fragments that DEBUG names, with what is BASE's own of them;
-# then looks whether every symbol asked for took.
+# ARCH's own, what is BASE's own, and the fragments that DEBUG names, with what is
+# BASE's own of them; then looks whether every symbol asked for took.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/kbuild.sh"
@@ -15,6 +15,7 @@ selftest_config=$TREE/tools/testing/selftests/block/config
 [ ! -f "$selftest_config" ] || set -- "$@" "$selftest_config"
 [ "$GUEST" != userland ] || set -- "$@" "$USERLAND/kernel.config"
 set -- "$@" "$HARNESS/config/arch-$ARCH.config"
+[ ! -f "$HARNESS/config/$BASE.config" ] || set -- "$@" "$HARNESS/config/$BASE.config"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
 	set -- "$@" "$HARNESS/config/debug-$name.config"
 	[ ! -f "$HARNESS/config/$BASE-$name.config" ] || set -- "$@" "$HARNESS/config/$BASE-$name.config"
