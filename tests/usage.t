@@ -5,7 +5,7 @@
 fake_world
 run=$HARNESS/commands/run.sh
 
-dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10\)" "$run" BASE=v9.99
+dies "an unknown BASE" usage "unknown BASE 'v9.99' \(there are: v5.14 v5.10 v6.12\)" "$run" BASE=v9.99
 dies "an unknown DEBUG" usage DEBUG "$run" DEBUG=nonsense
 dies "an unknown ARCH" usage ARCH "$run" ARCH=vax
 dies "an unknown CROSS" usage CROSS "$HARNESS/commands/cross.sh" CROSS=arm,vax
