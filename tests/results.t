@@ -24,7 +24,7 @@ guest failed failed "1 of 4 test cases failed"
 said "failed: names it" 'failed:  read: global.sysfs'
 said "failed: says how to have it again" "status 26;.* $T/out;.* make run"
 guest died-inside failed .
-said "died-inside: a case that was not reported has failed" 'failed:  read: case 3 .*signal=11'
+said "died-inside: a case that was not reported has failed" 'failed:  read: global.other_driver .*signal=11'
 guest bailed-out failed .
 said "bailed-out: a program that failed without saying how has failed" 'failed:  soak: soak - exit=1'
 guest test-timeout failed .
