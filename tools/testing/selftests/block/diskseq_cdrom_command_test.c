@@ -35,7 +35,7 @@ static void ask(int fd, int question)
 }
 
 /* The change is announced though it was reported to another command first. */
-TEST_F(cdrom, change_that_somebody_asked_for_has_a_new_number)
+TEST_F(cdrom, change_that_a_command_found_has_a_new_number)
 {
 	struct watch *d = &self->cd.d;
 	int i, fd, medium;

@@ -87,7 +87,7 @@ TEST_F(cdrom, eject_and_close_by_the_guest_have_new_numbers)
 	}
 }
 
-TEST_F(cdrom, polls_and_opens_without_change_draw_nothing)
+TEST_F(cdrom, polls_and_opens_without_change_assign_nothing)
 {
 	struct watch *d = &self->cd.d;
 	int i, state;
@@ -153,7 +153,7 @@ TEST_F(cdrom, disc_that_is_no_filesystem_keeps_its_number)
 }
 
 /* The host asks for a disc whose door is locked, as the button does. */
-TEST_F(cdrom, eject_request_draws_nothing)
+TEST_F(cdrom, eject_request_assigns_nothing)
 {
 	struct watch *d = &self->cd.d;
 	struct uevent ev;

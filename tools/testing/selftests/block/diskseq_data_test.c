@@ -457,7 +457,7 @@ FIXTURE_TEARDOWN(reattached)
 	EXPECT_EQ(0, images_destroy(&self->img));
 }
 
-TEST_F_TIMEOUT(reattached, shows_the_new_file_to_those_who_read_meanwhile, 120)
+TEST_F_TIMEOUT(reattached, shows_the_new_file_to_concurrent_readers, 120)
 {
 	struct reader *r = &self->reader;
 	struct images *img = &self->img;

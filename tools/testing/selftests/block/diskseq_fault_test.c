@@ -451,7 +451,7 @@ FIXTURE_TEARDOWN(adding)
 	faults_restore();
 }
 
-TEST_F_TIMEOUT(adding, that_fails_draws_nothing, 300)
+TEST_F_TIMEOUT(adding, that_fails_assigns_nothing, 300)
 {
 	struct uevent_log log = {};
 	int nl, fail, control, kmsg, nr, ret;

@@ -167,7 +167,7 @@ TEST_F(loop, detach_by_autoclear_gives_a_new_number)
 	check_change(_metadata, &t->w, old, 1, vanish(variant->flags));
 }
 
-TEST_F(loop, detach_put_off_draws_at_the_last_close_only)
+TEST_F(loop, deferred_detach_assigns_at_the_last_close_only)
 {
 	struct target *t = &self->t;
 	struct loop_info64 info;
@@ -236,7 +236,7 @@ TEST_F(loop, number_stays_while_the_machine_sleeps)
 	ASSERT_EQ(0, loop_detach(t->lo.fd));
 }
 
-TEST_F(loop, each_of_several_cycles_draws_twice)
+TEST_F(loop, each_of_several_cycles_assigns_twice)
 {
 	struct target *t = &self->t;
 	__u64 old;

@@ -196,7 +196,7 @@ FIXTURE_TEARDOWN(md)
 	watch_close(&self->w);
 }
 
-TEST_F(md, start_and_stop_are_announced_and_opens_draw_nothing)
+TEST_F(md, start_and_stop_are_announced_and_opens_assign_nothing)
 {
 	__u64 old, seq, again;
 	int i, fd, ret;

@@ -128,7 +128,7 @@ static void *visitor_run(void *arg)
 }
 
 /* Opened and closed without pause, at every moment of a connect */
-TEST_F_TIMEOUT(nbd, a_connect_stands_those_who_open_and_close, 120)
+TEST_F_TIMEOUT(nbd, a_connect_survives_other_openers, 120)
 {
 	int rounds = test_rounds(MAX_ROUNDS), i;
 	struct nbd *t = &self->t;

@@ -158,7 +158,7 @@ FIXTURE_TEARDOWN(removable)
 	watch_close(&d->w);
 }
 
-TEST_F(removable, polls_without_change_draw_nothing)
+TEST_F(removable, polls_without_change_assign_nothing)
 {
 	struct drive *d = &self->d;
 	__u64 before, after, last = 0;
@@ -186,7 +186,7 @@ TEST_F(removable, polls_without_change_draw_nothing)
 	EXPECT_EQ(before, after);
 }
 
-TEST_F(removable, polled_change_draws_once_and_announces_it)
+TEST_F(removable, polled_change_assigns_once_and_announces_it)
 {
 	struct drive *d = &self->d;
 	__u64 before, by_ioctl, by_sysfs, last = 0;
@@ -245,7 +245,7 @@ TEST_F(removable, medium_gone_and_back_has_a_new_number)
  * A drive that flaps: a medium comes and goes all the time, and no open has looked
  * since it did so first.
  */
-TEST_F(removable, medium_that_comes_and_goes_draws_once_until_opened)
+TEST_F(removable, medium_that_comes_and_goes_assigns_once_until_opened)
 {
 	struct drive *d = &self->d;
 	__u64 before, after, last = 0;
@@ -323,7 +323,7 @@ static void *open_and_read(void *arg)
 	return NULL;
 }
 
-TEST_F(removable, change_found_by_poll_or_open_draws_once)
+TEST_F(removable, change_found_by_poll_or_open_assigns_once)
 {
 	struct drive *d = &self->d;
 	struct looker lookers[NR_LOOKERS] = {};

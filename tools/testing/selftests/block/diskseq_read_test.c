@@ -351,7 +351,7 @@ static int become_nobody(void)
 	       setresuid(NOBODY, NOBODY, NOBODY) ? -errno : 0;
 }
 
-TEST_F(read, whoever_may_open_may_read)
+TEST_F(read, any_opener_may_read)
 {
 	char path[64];
 	dev_t devnum;
@@ -381,7 +381,7 @@ TEST_F(read, whoever_may_open_may_read)
 			_exit(2);
 		if (diskseq_ioctl(self->part_fd, &val) || val != seq)
 			_exit(3);
-		/* opened by nobody */
+		/* not opened by any program */
 		fd = open(path, O_RDONLY);
 		if (fd < 0)
 			_exit(4);

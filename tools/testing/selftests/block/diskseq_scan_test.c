@@ -319,7 +319,7 @@ static void tally_events(const struct uevent_log *log, const char *disk,
  * While a slow scan is under way the file is detached and another one attached: by
  * their number the events of both can be told apart.
  */
-TEST_F_TIMEOUT(slow_scan, events_of_two_instances_are_told_apart, 120)
+TEST_F_TIMEOUT(slow_scan, events_of_two_instances_are_distinguished, 120)
 {
 	struct target *t = &self->t;
 	int i;

@@ -86,7 +86,7 @@ TEST_F(stick, medium_in_the_place_of_another_has_a_new_number)
 	}
 }
 
-TEST_F(stick, medium_out_and_in_again_draws_once_until_opened)
+TEST_F(stick, medium_out_and_in_again_assigns_once_until_opened)
 {
 	struct stick *s = &self->s;
 	__u64 before, after, now, last = 0;
@@ -410,7 +410,7 @@ FIXTURE_TEARDOWN(attention)
 	gadget_teardown(_metadata, &self->s);
 }
 
-TEST_F(attention, is_a_change_whoever_it_was_told)
+TEST_F(attention, is_a_change_whichever_command_received_it)
 {
 	struct stick *s = &self->s;
 	int i, fd, medium, block, looks[2 * NR_CHANGES];

@@ -226,7 +226,7 @@ static int fail(const char *what)
 	return 1;
 }
 
-/* Somebody else may take the free device first. */
+/* Another program may take the free device first. */
 static int attach_to_free(int file, char *disk, size_t size, __u64 *diskseq)
 {
 	int control, loop, nr, ret;
