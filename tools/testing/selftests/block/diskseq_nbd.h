@@ -164,7 +164,9 @@ static inline int nbd_connect_when_free(struct nbd *t, bool netlink)
 	long long deadline = now_ms() + PATIENCE_MS;
 	int ret;
 
-	while ((ret = nbd_connect(t, netlink)) == -EBUSY && now_ms() < deadline)
+	/* EINVAL: v6.12 does not wait for a device that is being destroyed */
+	while (((ret = nbd_connect(t, netlink)) == -EBUSY || ret == -EINVAL) &&
+	       now_ms() < deadline)
 		nap();
 	return ret;
 }

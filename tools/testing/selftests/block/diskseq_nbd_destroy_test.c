@@ -56,7 +56,7 @@ static int destroy_later(struct nbd *t, int rounds)
 		if (ret)
 			break;
 		t->client_flags = 0;
-		ret = connect_netlink(t, &t->server, true);
+		ret = nbd_connect_when_free(t, true);
 		if (ret)
 			break;
 		disconnect_netlink(t);
