@@ -23,8 +23,6 @@ dies "KSRC that is no kernel" badsource "$T/empty" env KSRC="$T/empty" "$fetch"
 fake_kernel "$T/v4.19" 5 19
 dies "KSRC of another version" badsource '5\.19\.5' env KSRC="$T/v4.19" "$fetch"
 dies "KSRC of the other base" badsource v5.10 env KSRC="$T/ksrc" BASE=v5.10 "$fetch"
-# Only a base that gets the number by the series must not have it yet.
-echo v5.14/1-diskseq/0001.patch >"$PATCHES/v5.14/series"
 fake_kernel "$T/patched"
 echo '#define BLKGETDISKSEQ' >>"$T/patched/include/uapi/linux/fs.h"
 dies "KSRC that is patched already" badsource "$T/patched" env KSRC="$T/patched" "$fetch"

@@ -21,11 +21,6 @@ topics() {
 	awk -F / '!/^(#|$)/ { print $(NF - 1) }' "$PATCHES/$1/series" | uniq
 }
 
-# has_topic BASE TOPIC
-has_topic() {
-	topics "$1" | grep -qxF "$2"
-}
-
 # topic_dir BASE TOPIC: where its patches are, below $PATCHES
 topic_dir() {
 	case $2 in

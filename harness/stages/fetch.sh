@@ -8,7 +8,6 @@
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
 . "$HARNESS/lib/debian.sh"
-. "$HARNESS/lib/topics.sh"
 
 BASE=${BASE:-}
 KSRC=${KSRC:-}
@@ -23,7 +22,7 @@ validate() {
 		die badsource "KSRC=$KSRC is Linux $version, which is none of the bases ($(bases))"
 	[ -z "$BASE" ] || [ "$of" = "$BASE" ] ||
 		die badsource "KSRC=$KSRC is Linux $version, not $BASE"
-	! has_topic "$of" 1-diskseq || ! grep -qs BLKGETDISKSEQ "$1/include/uapi/linux/fs.h" ||
+	[ "$(base_field "$of" 6)" = number ] || ! grep -qs BLKGETDISKSEQ "$1/include/uapi/linux/fs.h" ||
 		die badsource "KSRC=$KSRC has the series already (BLKGETDISKSEQ is there)"
 	[ ! -e "$1/.config" ] || die badsource "KSRC=$KSRC has been built in: run 'make mrproper' there first"
 	BASE=$of
