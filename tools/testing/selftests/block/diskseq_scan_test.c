@@ -243,6 +243,9 @@ FIXTURE_SETUP(slow_scan)
 {
 	self->slow = -1;
 	self->reason = target_setup(_metadata, &self->t);
+	/* where the detach does not wait for the scan, the scan fails */
+	if (!self->reason)
+		self->reason = loop_detach_unusable();
 	if (!self->reason && !have_null_blk())
 		self->reason = "needs null_blk and configfs";
 	if (self->reason)
