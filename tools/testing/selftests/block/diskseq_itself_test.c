@@ -196,8 +196,12 @@ TEST_F_TIMEOUT(itself, is_refused_as_its_file, 120)
 	if (!variant->attach)
 		ASSERT_EQ(0, loop_configure(lo->fd, self->t.image,
 					    LO_FLAGS_READ_ONLY));
-	if (variant->file != OVER_DISK && variant->file != PARTITION_OVER_DISK)
-		ASSERT_EQ(0, add_whole_partition(lo->fd));
+	if (variant->file != OVER_DISK && variant->file != PARTITION_OVER_DISK) {
+		ret = add_whole_partition(lo->fd);
+		if (variant->attach && ret == -EINVAL)
+			SKIP(return, "this kernel adds no partition to an empty disk");
+		ASSERT_EQ(0, ret);
+	}
 	file = file_on_itself(lo, self->over, variant->file);
 	/* nor may another device be given one that has no file */
 	if (variant->attach && file == -EINVAL)
