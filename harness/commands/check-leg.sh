@@ -8,6 +8,8 @@
 #   BASE-guest              the harness's tests that want a real guest
 #   BASE-control            on the unpatched kernel no case passes that tests/control does
 #                           not name
+#   BASE-unpatched          on an unpatched kernel that has the number the cases fail that
+#                           tests/unpatched-BASE names
 #   BASE-userland-control   in Debian on the unpatched kernel none fails, and each test
 #                           skips that tests/control-userland does not name
 #   BASE-mutant-NAME        on a kernel with one thing broken the cases fail that the
@@ -114,19 +116,29 @@ control() {
 	judged "$(count fail) cases fail, $(count skip) skip, $(count pass) pass and may"
 }
 
-# A mutant has "Must-fail: PROGRAM CASE" in its head.
-mutant() {
-	sed -n 's/^Must-fail: //p' "$TOP/tests/mutants/$base/$1.patch" >"$out/must-fail"
+# found_out VARIANT WHAT: the cases in $out/must-fail fail there
+found_out() {
 	programs=$(cut -d' ' -f1 "$out/must-fail" | sort -u | paste -s -d , -)
-	run GUEST=kselftest VARIANT="mutant-$1" DISKSEQ_CYCLES= TEST="$programs"
+	run GUEST=kselftest VARIANT="$1" DISKSEQ_CYCLES= TEST="$programs"
 	if [ ! -s "$out/must-fail" ] || ! ran; then
-		went_wrong "the mutant runs its tests"
+		went_wrong "$2 runs its tests"
 		return
 	fi
 	awk -F '\t' 'NR == FNR { must[$0] = 1; next }
 		$1 == "fail" { sub(/ - .*/, "", $3); delete must[$2 " " $3] }
 		END { for (m in must) print "does not notice: " m }' "$out/must-fail" "$out/results" >"$out/why"
-	judged "the mutant is found out"
+	judged "$2 is found out"
+}
+
+# A mutant has "Must-fail: PROGRAM CASE" in its head.
+mutant() {
+	sed -n 's/^Must-fail: //p' "$TOP/tests/mutants/$base/$1.patch" >"$out/must-fail"
+	found_out "mutant-$1" "the mutant"
+}
+
+unpatched() {
+	grep -v '^#' "$TOP/tests/unpatched-$base" >"$out/must-fail"
+	found_out base "the unpatched kernel"
 }
 
 userland_control() {
@@ -147,6 +159,7 @@ case $leg in
 lint)			lint ;;
 *-userland-control)	userland_control ;;
 *-control)		control ;;
+*-unpatched)		unpatched ;;
 *-mutant-*)		mutant "${leg#*-mutant-}" ;;
 *-kselftest)		all_cases GUEST=kselftest ;;
 *-userland-*)		all_cases GUEST=userland SUITE="${leg#*-userland-}" ;;
