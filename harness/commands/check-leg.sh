@@ -12,7 +12,7 @@
 #                           tests/unpatched-BASE names
 #   BASE-userland-control   in Debian on the unpatched kernel none fails, and each test
 #                           skips that tests/control-userland does not name
-#   BASE-mutant-NAME        on a kernel with one thing broken the cases fail that the
+#   BASE-mutant-NAME        on a kernel that a mutant has broken the cases fail that the
 #                           mutant names
 #   BASE-nosource           skipped
 # Usage: CHECK=... harness/commands/check-leg.sh LEG; leaves its logs in $CHECK/LEG.

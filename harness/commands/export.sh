@@ -4,8 +4,9 @@
 # WORKTREE=, any git tree of the kernel with the series on top. The base is its tag
 # "base", else the tag that is named like it, else its first commit. An empty commit
 # "topic: NAME" begins each topic. The cover letters are written by hand down to the
-# line "Patches:", and from there on by this; so is the table in patches/differences.rst. What all bases share comes from the tree
-# of v5.14: patches/selftests, and the folders that show the series by file.
+# line "Patches:", and from there on by this; so is the table in patches/differences.rst.
+# patches/selftests, which all bases share, and the folders that show the series by file
+# come from the tree of v5.14.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
