@@ -39,13 +39,13 @@ function as_text(	i, k, name, text)
 {
 	print "measured on " date
 	print ""
-	printf "%-58s %5s %7s %6s\n", "", "kept", "broken", "no say"
+	printf "%-58s %5s %7s %9s\n", "", "kept", "broken", "not asked"
 	for (k = 1; k <= kernels; k++) {
 		name = names[k]
 		if (reasons[name] != "")
 			printf "%-58s not tested: %s\n", labels[name], reasons[name]
 		else
-			printf "%-58s %5d %7d %6d\n", labels[name], n["kept", name], n["broken", name], n["not asked", name]
+			printf "%-58s %5d %7d %9d\n", labels[name], n["kept", name], n["broken", name], n["not asked", name]
 	}
 	print ""
 	printf "%-5s", ""

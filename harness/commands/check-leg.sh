@@ -18,6 +18,7 @@
 # Usage: CHECK=... harness/commands/check-leg.sh LEG; leaves its logs in $CHECK/LEG.
 
 . "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/results.sh"
 
 leg=$1
 case $leg in
@@ -68,10 +69,6 @@ ran() {
 	grep -qsx complete "$out/results"
 }
 
-count() {
-	grep -c "^$1	" "$out/results" || :
-}
-
 all_cases() {
 	run "$@"
 	[ -f "$out/results" ] || : >"$out/results"
@@ -113,7 +110,7 @@ control() {
 	awk -F '\t' 'NR == FNR { if ($0 !~ /^(#|$)/) may[$0] = 1; next }
 		$1 == "pass" && !(($2 " " $3) in may) { print "passes on the unpatched kernel: " $2 " " $3 }
 		' "$TOP/tests/control" "$out/results" >"$out/why"
-	judged "$(count fail) cases fail, $(count skip) skip, $(count pass) pass and may"
+	judged "$(count fail "$out/results") cases fail, $(count skip "$out/results") skip, $(count pass "$out/results") pass and may"
 }
 
 # found_out VARIANT WHAT: the cases in $out/must-fail fail there
@@ -152,7 +149,7 @@ userland_control() {
 		$1 == "skip" { delete must[$2] }
 		END { for (m in must) print "does not skip: " m }
 	' "$TOP/tests/control-userland" "$out/userland-tests" "$out/results" >"$out/why"
-	judged "$(count skip) tests skip, $(count pass) cases pass and may"
+	judged "$(count skip "$out/results") tests skip, $(count pass "$out/results") cases pass and may"
 }
 
 case $leg in

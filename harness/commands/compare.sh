@@ -15,7 +15,6 @@ variables compare
 . "$HARNESS/lib/legs.sh"
 . "$HARNESS/lib/stock.sh"
 legs_begin compare
-unset KERNEL MODULES
 kernels=$LEGS/kernels
 : >"$kernels"
 

@@ -5,6 +5,7 @@
 # Leaves the results of all of them in $OUT/results, their consoles in $OUT/console.log.
 
 . "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/results.sh"
 
 : "${OUT:?}"
 
@@ -31,7 +32,7 @@ while :; do
 		exit 0
 	fi
 	if [ "$begun" != "$ended" ]; then
-		why=$(tr -d '\r' <"$guest/console.log" | sed -n 's/.*\(Kernel panic - .*\)/\1/p' | head -n 1)
+		why=$(panic_in "$guest/console.log")
 		[ -n "$why" ] || case $(cat "$OUT/verdict" 2>/dev/null) in
 		timeout) why="the guest was still running after ${TIMEOUT:-900} s" ;;
 		*) why="the guest went away" ;;

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Makes the kernel of BASE, VARIANT, ARCH and DEBUG and what the guest is to run, and
-# puts them into $OUT; with KERNEL= that one in place of the first. The cache is locked meanwhile, not while a guest runs.
+# puts them into $OUT; with KERNEL= that one in place of the first. The cache is locked
+# meanwhile, not while a guest runs.
 
 . "$(dirname "$0")/../lib/lib.sh"
 

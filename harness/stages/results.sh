@@ -6,6 +6,7 @@
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/topics.sh"
+. "$HARNESS/lib/results.sh"
 
 : "${OUT:?}"
 
@@ -20,12 +21,9 @@ awk -v known="$HARNESS/tables/known-reports" -v touched="$OUT/touched" \
 # The verdict comes from here, whatever the decoder has to say.
 [ ! -s "$OUT/reports" ] || "$HARNESS/stages/decode.sh" || :
 
-count() {
-	grep -c "^$1	" "$OUT/results" || :
-}
-passed=$(count pass)
-failed=$(count fail)
-skipped=$(count skip)
+passed=$(count pass "$OUT/results")
+failed=$(count fail "$OUT/results")
+skipped=$(count skip "$OUT/results")
 
 # fail NAME MESSAGE: with the end of the console
 fail() {
@@ -39,7 +37,7 @@ fail() {
 # The test that was running, from the console: it has that even after a crash.
 running=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*diskseq: test //p' | tail -n 1)
 verdict=$(cat "$OUT/verdict" 2>/dev/null || :)
-panic=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*\(Kernel panic - .*\)/\1/p' | head -n 1)
+panic=$(panic_in "$OUT/console.log")
 
 if [ -n "$panic" ] && [ -z "$running" ]; then
 	fail panic "the kernel panicked before the first test: $panic"
