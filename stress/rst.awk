@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# The instructions of harness/commands/bench.sh's bench.txt as a table for
-# Documentation/block/diskseq.rst.
+# The instructions in bench.txt (of harness/commands/bench.sh) as tables for
+# doc/figures.rst.
 
 function cell(mark, text)
 {

@@ -9,13 +9,13 @@
 
 commands() {
 	cat <<END
-diskseq: a disk sequence number for Linux' block devices, and its tests
+diskseq: a disk sequence number for Linux block devices, and its tests
 
 every day:
   make run         fetch a kernel, apply the series, build, boot in QEMU, test
   make check       all tests: lint, the harness's own, and for v5.14 and v5.10 (or BASE=)
                    the kselftests under load, the unpatched kernel, the mutants, userland
-  make userland    the patched kernel under a Debian: systemd, udev, udisks, mdadm, ...
+  make userland    the patched kernel with a Debian system: systemd, udev, udisks, mdadm, ...
                    SUITE=NAME: $(suites all)
   make lint        patches, layout, checkpatch, sparse, kernel-doc, shellcheck
   make tree        work/BASE: a kernel tree with the series as commits, to change it
@@ -32,8 +32,8 @@ long proofs:
   make cross       compile what the series changes for other architectures
   make check-full  the tests on debug kernels, other architectures and under stress;
                    continues where it was stopped
-  make compare     Debian's kernels as they are, beside the one with the series: what
-                   each keeps of the promise: out/compare/compare.txt
+  make compare     which parts of the promise Debian's own kernels keep, beside the one
+                   with the series: out/compare/compare.txt
   make prefixes    build and boot after each patch of each topic
 
 often used (make help-variables: all of them, and the exit statuses):
@@ -45,7 +45,8 @@ often used (make help-variables: all of them, and the exit statuses):
   KERNEL=PATH      test this kernel as it is: a bzImage, or debian:SUITE
   DEBUG=NAME       a debug kernel: $(debug_kernels)
 
-out/last/ has the logs of the newest run: console.log, build.log, results.tap, commands
+out/last/ has the logs of the newest run: console.log, build.log, results.tap, and the
+commands that built and booted the kernel (commands)
 END
 }
 
