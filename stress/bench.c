@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What the disk sequence number costs: how long some operations take that draw a
- * number, announce one or show one, and some that have nothing to do with it.
+ * What the disk sequence number costs: how long some operations take that assign,
+ * announce or return a number, and some that have nothing to do with it.
  * stress/goals explains each item. The same program runs on both kernels.
  *
- * In the environment: ITEM=pattern,... which items; ICOUNT=1 the clock of this
- * machine is that of its only processor and goes on by 1 ns an instruction.
+ * In the environment: ITEM=pattern,... selects items; ICOUNT=1 states that the clock
+ * advances by 1 ns with each instruction of the only processor.
  *
- * Says TAP, with a line for each block of rounds
+ * Prints TAP, with a line for each block of rounds
  *
  *   # bench ITEM ELAPSED BUSY
  *
- * in ns for one operation. BUSY is what is left of ELAPSED without the time in
- * which the processor had nothing to do, if ICOUNT=1: the instructions.
+ * in ns for one operation. BUSY is ELAPSED without the time in which the processor was
+ * idle; with ICOUNT=1 that is the number of instructions.
  */
 #define _GNU_SOURCE
 #include "diskseq.h"

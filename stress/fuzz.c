@@ -10,7 +10,7 @@
  * calls return: the same seed makes the same calls (compare the sum that is printed),
  * though the scheduler makes their order among the processes.
  *
- * In the environment: SEED=n, OPERATIONS=n (of all processes), PROCESSES=n. Says
+ * In the environment: SEED=n, OPERATIONS=n (of all processes), PROCESSES=n. Prints
  * TAP; the figures are in a line that begins with "# fuzz".
  */
 #define _GNU_SOURCE
@@ -318,7 +318,7 @@ static void __attribute__((noreturn)) listen_to(int nl)
 	_exit(0);
 }
 
-/* Who has a disk open sees its number stay or grow. */
+/* The number of an open disk stays the same or increases. */
 static void __attribute__((noreturn)) watch(void)
 {
 	int fd = open("/dev/loop0", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -426,7 +426,7 @@ static bool bring_back(int nr)
 	return good;
 }
 
-/* The number, which all who tell it agree on; 0 if they don't */
+/* The number, if ioctl, sysfs and the last event agree on it; else 0 */
 static __u64 agreed(int nl, const char *name, int fd, struct uevent_log *log)
 {
 	__u64 seq, sysfs, event = 0;
@@ -442,7 +442,7 @@ static __u64 agreed(int nl, const char *name, int fd, struct uevent_log *log)
 	return seq == sysfs && seq == event ? seq : 0;
 }
 
-/* Attach, change and detach each draw and tell; what fails doesn't. */
+/* Attach, change and detach each assign a number and announce it; a failed call does neither. */
 static bool numbers_are_right(int nl, int nr, __u64 *last)
 {
 	struct loop_config bad = { .fd = files[0], .block_size = 3 };
@@ -566,7 +566,7 @@ int main(void)
 		nl = uevent_open();
 		for (i = 0, good = nl >= 0; i < LOOPS && good; i++)
 			good = numbers_are_right(nl, i, &last);
-		result(good, "attach, change and detach draw and tell, what fails does not");
+		result(good, "attach, change and detach assign and announce a number, a failed call does not");
 	} else {
 		for (i = 0; i < 3; i++)
 			printf("ok %d numbers # SKIP this kernel has none\n", ++tests);

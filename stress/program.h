@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * What each program of stress/ does in the same way: it comes to an end, and looks
- * for its numbers in the environment.
+ * What the programs of stress/ have in common: how they end, and how they read their
+ * parameters from the environment.
  */
 #ifndef __DISKSEQ_PROGRAM_H
 #define __DISKSEQ_PROGRAM_H
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Nothing of this run counts: WHAT was called, and errno says why it failed. */
+/* Bail out: the results of this run are invalid. WHAT failed, with errno. */
 static inline void __attribute__((noreturn, format(printf, 1, 2))) die(const char *what, ...)
 {
 	int err = errno;

@@ -13,12 +13,12 @@
  * it did not attach.
  *
  * What is true, both ways: each image holds the number of its process and of the
- * round, and an event of the process's own has a SEQNUM that was given between
- * the begin and the end of its LOOP_CONFIGURE. (Another's that came just
- * before that is not counted as such, but the image that is read shows it.)
+ * round, and an event of the process's own has a SEQNUM that was assigned between
+ * the begin and the end of its LOOP_CONFIGURE. (The event of another process just
+ * before that is not recognized, but the image that is read then shows the error.)
  *
  * In the environment: RACE_WAY=way, ATTACHES=n, PROCESSES=n, LOOPS=n, BUFFER=bytes,
- * LIMIT=ms. Says TAP, with the figures in lines that begin with "# race".
+ * LIMIT=ms. Prints TAP, with the figures in lines that begin with "# race".
  */
 #define DISKSEQ_WAIT_NO_MAIN
 #include "diskseq_wait.c"
@@ -385,7 +385,7 @@ static void work(int number)
 	_exit(0);
 }
 
-/* Somebody who thinks that a device is his still, and detaches it by name. */
+/* A process that goes by the name of a device it no longer uses, and detaches it. */
 static void stand_by(int number)
 {
 	struct loop_info64 info;

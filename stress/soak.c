@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * For long: processes attach a file to loop devices and detach it, and others open
- * each device that an event names, as udev does. What the kernel needs of memory
- * and of time for a cycle must be at the end what it was at the begin. Then many
+ * each device that an event names, as udev does. The memory that the kernel
+ * uses, and the time of a cycle, must be the same at the end as at the begin. Then many
  * devices at once, each with a number of its own.
  *
  * The cycles are done in WINDOWS parts, and memory is looked at between them, when
  * nothing is attached. The first parts, in which caches are filled, don't count.
  *
- * In the environment: CYCLES=n, LOOPS=n, PROCESSES=n, MANY=n. Says TAP; the figures
+ * In the environment: CYCLES=n, LOOPS=n, PROCESSES=n, MANY=n. Prints TAP; the figures
  * are in lines that begin with "# soak": kB, and microseconds of a cycle.
  */
 #define _GNU_SOURCE

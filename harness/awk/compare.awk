@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The table of make compare, as text or as rst (form), of the kernels that the input lists:
-# name, short label, label, and why it could not be tested; $legs/NAME/promise is what
-# promise.awk says of it.
+# name, short label, label, and why it could not be tested; $legs/NAME/promise is the
+# output of promise.awk for it.
 
 BEGIN { FS = "\t" }
 

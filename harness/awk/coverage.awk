@@ -2,7 +2,7 @@
 # What gcov counted comes in, "FILE<tab>NUMBER<tab>COUNT" a line and then the count of each
 # of its branches: of several objects, one after the other. A table of the lines in the
 # file ADDED (of added.awk) goes out, and those that no object executed. EXCUSED has
-# lines "FILE: TEXT" that need not be, after a comment that says why. Exits with 1 if
+# lines "FILE: TEXT" that need not be, after a comment with the reason. Exits with 1 if
 # there are others.
 
 BEGIN {

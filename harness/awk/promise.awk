@@ -5,7 +5,7 @@
 #
 #	ID	kept|broken|not asked	FAILED	PASSED	TEXT	CASES
 #
-# Cases that were skipped or not reached say nothing. CASES are those that failed, or that
+# Cases that were skipped or not reached do not count. CASES are those that failed, or that
 # passed. A row is broken if a case of it failed.
 
 BEGIN { FS = "\t" }
@@ -59,7 +59,7 @@ FILENAME ~ /cases$/ {
 	next
 }
 
-# What the guest said of each case: after its RUN line, up to the next
+# What the guest printed for each case: after its RUN line, up to the next
 FILENAME ~ /\.tap$/ {
 	if (match($0, /^# selftests: block: /)) {
 		program = substr($0, RLENGTH + 1)

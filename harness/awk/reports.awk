@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
-# Finds in a guest's console what no test run may leave there, and puts it down
-# to the test that was running: prints "TEST<tab>REPORT". KNOWN names a file of
+# Finds the kernel reports in a guest's console that no test run may cause, and assigns
+# them to the test that was running: prints "TEST<tab>REPORT". KNOWN names a file of
 # regular expressions for what the unpatched kernel reports too, TOUCHED one of
 # the functions that the series has to do with: a data race counts between two
 # accesses of which one is in them. The kernel is full of others. A leak is identified

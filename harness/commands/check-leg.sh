@@ -5,7 +5,7 @@
 #   tests/NAME.t            a test of the harness
 #   BASE-kselftest          the selftests under full load on the patched kernel
 #   BASE-userland-SUITE     the Debian release SUITE on the patched kernel
-#   BASE-guest              the harness's tests that want a real guest
+#   BASE-guest              the harness's tests that need a real guest
 #   BASE-control            on the unpatched kernel no case passes that tests/control does
 #                           not name
 #   BASE-unpatched          on an unpatched kernel that has the number the cases fail that
@@ -29,7 +29,7 @@ mkdir -p "$out"
 base=${leg%%-*}
 number=0
 
-# verdict STATUS WHAT: a case of TAP; what failed is said on stderr too
+# verdict STATUS WHAT: a case of TAP; a failed one is printed on stderr too
 verdict() {
 	number=$((number + 1))
 	if [ "$1" = 0 ]; then

@@ -3,7 +3,7 @@
 # What Debian's kernels keep of the promise, as they are, beside the kernel with the series:
 # the kselftests on each of harness/tables/compare. Leaves a table (compare.txt, and
 # newer-kernels.rst for doc/) in out/<run>/; out/compare is the last run that came to its end.
-# A kernel that cannot be had, or does not boot, is a line that says so.
+# A kernel that is not available, or does not boot, has a line with the reason.
 # Usage: harness/commands/compare.sh [NAME=VALUE...], with the variables of "make help-variables".
 
 . "$(dirname "$0")/../lib/args.sh"
@@ -18,8 +18,8 @@ legs_begin compare
 kernels=$LEGS/kernels
 : >"$kernels"
 
-# kernel NAME NAME=VALUE...: tests it into $LEGS/NAME; what is left there tells whether
-# that came to an end, else $reason why not
+# kernel NAME NAME=VALUE...: tests it into $LEGS/NAME; succeeds if the
+# results there are complete, else $reason is why not
 kernel() {
 	out=$LEGS/$1
 	shift

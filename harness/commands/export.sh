@@ -27,7 +27,7 @@ done
 [ -n "$(git -C "$tree" rev-list "$from..HEAD")" ] ||
 	die usage "$tree has no commit after its base"
 
-# Nobody's git configuration shall show in the patches.
+# The patches must not depend on the git configuration of the user.
 export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
 make_scratch
 new=$scratch/patches

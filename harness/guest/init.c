@@ -4,12 +4,12 @@
  * kselftest's own install step listed, reports them in kselftest's own format
  * over a port of its own and powers off.
  *
- * What it is to do comes in its environment, into which the kernel puts those
- * key=value words of the command line that it does not know:
+ * Its parameters are in its environment, into which the kernel puts those key=value
+ * words of the command line that it does not recognize:
  *
  *   TEST=pattern,...  which tests (names, as in fnmatch)
  *   REPEAT=n          how often each
- *   SCALE=n           by how much slower this guest is than a test's timeout thinks
+ *   SCALE=n           factor for the tests' timeouts, for a slow guest
  *   TEST_TIMEOUT=n    seconds for each test, whatever its settings say
  *   FROM=name         the first test to run
  *   FRESH=1           run no test after one that had to be stopped: power off

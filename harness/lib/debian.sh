@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=sh disable=SC2154 # make_scratch sets $scratch
-# Packages of any of Debian's suites, from the mirrors that this machine knows. apt
+# Packages of any of Debian's suites, from the mirrors that this machine uses. apt
 # verifies what it downloads; its lists and cache here are private, and of /etc only the
 # addresses of the mirrors are read. Sourced after lib.sh.
 
 debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
 # on_mirrors SUITE COMMAND...: runs COMMAND, which calls private_apt, for one mirror
-# after the other until it succeeds; what is said goes to $scratch/log
+# after the other until it succeeds; its output goes to $scratch/log
 on_mirrors() {
 	on_suite=$1
 	shift

@@ -4,7 +4,7 @@
 # whole, a file of the kernel's as its net difference. Sourced after lib.sh.
 
 # The base that the folders at the top show, and those folders.
-# shellcheck disable=SC2034 # for those who source this
+# shellcheck disable=SC2034 # for the scripts that source this
 layout_base=v5.14
 # shellcheck disable=SC2034
 layout_dirs='block drivers fs include kernel lib Documentation tools'

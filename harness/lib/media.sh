@@ -2,8 +2,8 @@
 # shellcheck shell=sh
 # Adds to QEMU's command line the drives whose media the tests change, all of
 # them empty: a CD drive behind SATA and one behind SCSI, a floppy drive, and a
-# USB bus to plug sticks into. The tests change media, and plug, through QEMU's
-# monitor, to which they talk themselves by a port of the guest: QEMU is its own
+# USB bus to plug sticks into. The tests change media, and plug sticks in,
+# through QEMU's monitor, which is connected to a port of the guest: QEMU is its own
 # client here. Sourced: . "$HARNESS/lib/media.sh"
 
 # Two media, which differ in every sector. The size suits a CD, a floppy and a

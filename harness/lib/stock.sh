@@ -32,7 +32,7 @@ stock_kernel() {
 		die kernel "MODULES=$MODULES are not those of KERNEL=$KERNEL, which is $release"
 }
 
-# promise DIRECTORY: what its results say of each line of the promise (promise.awk), into
+# promise DIRECTORY: writes the verdict on each line of the promise (promise.awk) into
 # DIRECTORY/promise
 promise() {
 	awk -f "$HARNESS/awk/promise.awk" "$HARNESS/tables/contract" "$TOP/doc/defects.rst" \

@@ -3,7 +3,7 @@
 # Configures $TREE in $BUILD: allnoconfig, the fragments of harness/config, the
 # selftests' own config, that of the Debian guest where it is for that, what is
 # ARCH's own, what is BASE's own, and the fragments that DEBUG names, with what is
-# BASE's own of them; then looks whether every symbol asked for took.
+# BASE's own of them; then checks that every symbol got its value.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/kbuild.sh"

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # Prints what the kernel reported in $OUT/console.log (the reports that are listed
 # in $OUT/reports) with file and line of each address, by the kernel's own
-# decode_stacktrace.sh, where the kernel has debug information: with DEBUG=kasan,
+# decode_stacktrace.sh, if the kernel has debug information: with DEBUG=kasan,
 # kcsan and lockdep. All of it goes to $OUT/decoded, the first lines are shown.
 
 . "$(dirname "$0")/../lib/lib.sh"

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Brings a base's pristine source into the cache: from KSRC= (a tree or a
-# tarball), else it is there already, else from where harness/tables/sources says.
-# Without BASE= it takes the first base of that table that is available.
-# With OUT set it leaves the name of the base in $OUT/base.
+# Puts a base's pristine source into the cache: from KSRC= (a tree or a tarball), or, if
+# it is not in the cache yet, from the place in harness/tables/sources. Without BASE= it
+# takes the first base of that table that is available. With OUT set it writes the name
+# of the base to $OUT/base.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
@@ -134,7 +134,7 @@ from_debian() {
 	install_source "$scratch/unpacked" "Debian's $package"
 }
 
-# have BASE: is it in the cache now? Else $reason says why not.
+# have BASE: gets it into the cache; if that fails, $reason is why
 have() {
 	BASE=$1
 	lock 8 "src-$BASE"
