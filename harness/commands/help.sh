@@ -66,7 +66,7 @@ all_variables() {
 			sub(/\{suites\}/, suites, help)
 			if ($3 != "-")
 				help = help "; default: " $3
-			if ($4 ~ /^[0-9]/)
+			if ($4 ~ /^[0-9]/ && $4 != "1-1")
 				help = help "; at most " substr($4, index($4, "-") + 1)
 			else if ($4 ~ / /)
 				help = help "; one of: " $4
