@@ -54,6 +54,8 @@ function end_of_leak()
 	sub(/^\[ *[0-9.]+\](\[ *[TC][0-9]+\])? /, "")
 }
 
+# another guest's console
+/^Linux version / { test = "boot" }
 /^diskseq: test / { test = $3; next }
 /^diskseq: end of tests/ { test = "end"; next }
 

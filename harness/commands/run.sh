@@ -82,6 +82,7 @@ if [ -z "${OUT:-}" ]; then
 fi
 mkdir -p "$OUT"
 : >"$OUT/times"
+rm -rf "$OUT"/guest-*
 [ -z "${WORKTREE:-}" ] || echo "$BASE" >"$OUT/base"
 export OUT VARIANT
 
@@ -117,7 +118,10 @@ if [ -n "${KERNEL:-}" ] && [ -z "${SHELL_ONLY:-}" ]; then
 	"$HARNESS/stages/promise.sh"
 	exit 0
 fi
-"$HARNESS/stages/boot.sh"
+case $GUEST,${SHELL_ONLY:-} in
+kselftest,) "$HARNESS/stages/spread.sh" ;;
+*) "$HARNESS/stages/boot.sh" ;;
+esac
 [ -z "${SHELL_ONLY:-}" ] || exit 0
 "$HARNESS/stages/results.sh"
 case ,${DEBUG:-}, in

@@ -210,7 +210,7 @@ static FILE *open_port(const char *wanted)
 
 static bool wanted(const char *name)
 {
-	char patterns[512], *p, *save;
+	char patterns[4096], *p, *save;
 
 	snprintf(patterns, sizeof(patterns), "%s", option("TEST", "*"));
 	for (p = strtok_r(patterns, ",", &save); p; p = strtok_r(NULL, ",", &save))

@@ -30,7 +30,8 @@ child=
 cleanup() {
 	# Once: a second Ctrl-C must not stop the cleaning up.
 	trap '' INT TERM HUP
-	[ -z "$child" ] || kill "$child" 2>/dev/null || :
+	# shellcheck disable=SC2086 # there may be several
+	[ -z "$child" ] || kill $child 2>/dev/null || :
 	[ -z "$scratch" ] || rm -rf "$scratch"
 }
 trap cleanup EXIT

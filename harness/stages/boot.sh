@@ -123,6 +123,19 @@ milliseconds() {
 	echo $(($(date +%s%N) / 1000000))
 }
 
+# show FROM TO: these lines of the tests' TAP. Those of guests side by side (spread.sh)
+# go into one pipe, so each has its guest's number and is written by itself.
+show() {
+	if [ -n "${GUEST_NUMBER:-}" ]; then
+		awk -v from="$1" -v to="$2" -v guest="$GUEST_NUMBER" \
+			'NR >= from && NR <= to { print guest, $0; fflush() }' "$OUT/results.tap"
+	elif [ -n "${V:-}" ]; then
+		sed -n "$1,$2p" "$OUT/results.tap"
+	else
+		sed -n "$1,$2p" "$OUT/results.tap" | grep -v '^# #  ' || :
+	fi
+}
+
 rm -f "$OUT/verdict"
 : >"$OUT/results.tap"
 : >"$OUT/console.log"
@@ -145,9 +158,7 @@ while [ -n "$alive" ]; do
 	fi
 	lines=$(wc -l <"$OUT/results.tap")
 	if [ "$lines" -gt "$shown" ]; then
-		sed -n "$((shown + 1)),${lines}p" "$OUT/results.tap" | {
-			if [ -n "${V:-}" ]; then cat; else grep -v '^# #  ' || :; fi
-		}
+		show "$((shown + 1))" "$lines"
 		shown=$lines
 	fi
 	[ -n "$alive" ] || break

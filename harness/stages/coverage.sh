@@ -15,8 +15,13 @@ need jq jq
 counted=$OUT/coverage
 rm -rf "$counted"
 mkdir "$counted"
-tar -C "$counted" -xf "$OUT/coverage.tar" 2>"$OUT/coverage.log" ||
-	die_log truncated "$OUT/coverage.log" "the guest's counters are no archive"
+for guest in "$OUT"/guest-*; do
+	[ -d "$guest" ] || guest=$OUT
+	of_guest=$counted/$(basename "$guest")
+	mkdir "$of_guest"
+	tar -C "$of_guest" -xf "$guest/coverage.tar" 2>"$OUT/coverage.log" ||
+		die_log truncated "$OUT/coverage.log" "the guest's counters are no archive"
+done
 
 base=$BASE
 [ -z "${WORKTREE:-}" ] || base=base
@@ -28,7 +33,7 @@ git -C "$TREE" diff -U0 "$base" -- '*.c' '*.h' ':!tools' |
 cd "$BUILD"
 find "$counted" -name '*.gcda' | sort |
 while read -r counters; do
-	object=${counters#"$counted$BUILD/"}
+	object=${counters#"$counted"/*"$BUILD/"}
 	[ -f "${object%.gcda}.gcno" ] || continue
 	cp "${object%.gcda}.gcno" "${counters%.gcda}.gcno"
 	"gcov-${kernel_gcc##*-}" --stdout --json-format --branch-probabilities "$counters" 2>>"$OUT/coverage.log"

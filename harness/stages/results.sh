@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Prints the result of the guest that ran in $OUT, from what it left there:
-# results.tap, console.log and verdict (of boot.sh). The cases go to
-# $OUT/results.
+# Prints the result of the guest that ran in $OUT, or of those that ran in $OUT/guest-N
+# side by side, from what they left there: results.tap, console.log and verdict (of
+# boot.sh). The cases go to $OUT/results.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/topics.sh"
@@ -30,35 +30,45 @@ fail() {
 	fail_name=$1
 	shift
 	echo "  the last lines of the console:" >&2
-	tail -n 20 "$OUT/console.log" | tr -d '\r' | sed 's/^/    /' >&2
+	tail -n 20 "$guest/console.log" | tr -d '\r' | sed 's/^/    /' >&2
 	die "$fail_name" "$*"
 }
 
-# The test that was running, from the console: it has that even after a crash.
-running=$(tr -d '\r' <"$OUT/console.log" | sed -n 's/.*diskseq: test //p' | tail -n 1)
-verdict=$(cat "$OUT/verdict" 2>/dev/null || :)
-panic=$(panic_in "$OUT/console.log")
+# The guest in the folder $guest came to the end of its tests.
+came_to_the_end() {
+	# The test that was running, from the console: it has that even after a crash.
+	running=$(tr -d '\r' <"$guest/console.log" | sed -n 's/.*diskseq: test //p' | tail -n 1)
+	verdict=$(cat "$guest/verdict" 2>/dev/null || :)
+	panic=$(panic_in "$guest/console.log")
 
-if [ -n "$panic" ] && [ -z "$running" ]; then
-	fail panic "the kernel panicked before the first test: $panic"
-elif [ -n "$panic" ]; then
-	fail oops "the kernel panicked during $running: $panic"
-elif [ "$verdict" = boot ]; then
-	fail boot "the guest did not come to the first test within ${BOOT_TIMEOUT:-60} s"
-elif [ ! -s "$OUT/results.tap" ]; then
-	fail boot "the guest went away before the first test"
-elif [ "$verdict" = timeout ]; then
-	fail timeout "the tests did not end within ${TIMEOUT:-900} s; $running was running"
-elif ! grep -qx complete "$OUT/results"; then
-	fail truncated "the guest went away during ${running:-the tests}: its results are truncated"
-fi
+	if [ -n "$panic" ] && [ -z "$running" ]; then
+		fail panic "the kernel panicked before the first test: $panic"
+	elif [ -n "$panic" ]; then
+		fail oops "the kernel panicked during $running: $panic"
+	elif [ "$verdict" = boot ]; then
+		fail boot "the guest did not come to the first test within ${BOOT_TIMEOUT:-60} s"
+	elif [ ! -s "$guest/results.tap" ]; then
+		fail boot "the guest went away before the first test"
+	elif [ "$verdict" = timeout ]; then
+		fail timeout "the tests did not end within ${TIMEOUT:-900} s; $running was running"
+	elif ! awk -f "$HARNESS/awk/tap.awk" "$guest/results.tap" | grep -qx complete; then
+		fail truncated "the guest went away during ${running:-the tests}: its results are truncated"
+	fi
 
-# A detector that gave up, for want of memory, would find no leak.
-case ,${DEBUG:-}, in
-*,kasan,*)
-	grep -q '^kmemleak: scanned' "$OUT/console.log" ||
-		fail truncated "the kernel was not scanned for memory leaks" ;;
-esac
+	# A detector that gave up, for want of memory, would find no leak.
+	case ,${DEBUG:-}, in
+	*,kasan,*)
+		grep -q '^kmemleak: scanned' "$guest/console.log" ||
+			fail truncated "the kernel was not scanned for memory leaks" ;;
+	esac
+}
+
+for guest in "$OUT"/guest-*; do
+	[ -d "$guest" ] || guest=$OUT
+	came_to_the_end
+done
+# Each guest ran what it took for its tests: it is the programs of all that count.
+grep -qx complete "$OUT/results" || die truncated "a test was run by none of the guests"
 
 sed -n 's/^skip	\([^	]*\)	/  skipped: \1: /p' "$OUT/results"
 sed -n 's/^fail	\([^	]*\)	/  failed:  \1: /p' "$OUT/results"

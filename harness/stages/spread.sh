@@ -1,0 +1,62 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# Boots the guests that share the tests of $OUT/tests, side by side: each in a folder
+# of its own, $OUT/guest-N, by boot.sh. Leaves in $OUT what boot.sh leaves of a single one:
+# one results.tap of all programs, the consoles one after the other, and the times of the
+# guest that took longest.
+
+. "$(dirname "$0")/../lib/lib.sh"
+
+: "${OUT:?}"
+
+# A debug kernel needs its memory and its time limits for itself.
+if [ -z "${GUESTS:-}" ]; then
+	GUESTS=$(nproc)
+	[ "$GUESTS" -le 3 ] || GUESTS=3
+	[ -z "${DEBUG:-}" ] || GUESTS=1
+fi
+tests=$(wc -l <"$OUT/tests")
+[ "$GUESTS" -le "$tests" ] || GUESTS=$tests
+
+rm -f "$OUT/verdict"
+[ "$GUESTS" -gt 1 ] || exec "$HARNESS/stages/boot.sh"
+
+awk -v guests="$GUESTS" -f "$HARNESS/awk/spread.awk" "$HARNESS/tables/durations" "$OUT/tests" >"$OUT/spread"
+make_scratch
+mkfifo "$scratch/tap"
+awk -v guests="$GUESTS" -v plan=$((tests * ${REPEAT:-1})) -v tap="$OUT/results.tap" -v V="${V:-}" \
+	-f "$HARNESS/awk/join.awk" <"$scratch/tap" &
+join=$!
+exec 3>"$scratch/tap"
+for number in $(seq "$GUESTS"); do
+	guest=$OUT/guest-$number
+	mkdir "$guest"
+	ln -s ../kernel ../initramfs.cpio "$guest/"
+	sed -n "s/^$number //p" "$OUT/spread" >"$guest/tests"
+	OUT=$guest TEST=$(paste -s -d , "$guest/tests") GUEST_NUMBER=$number \
+		"$HARNESS/stages/boot.sh" >&3 2>"$guest/errors" &
+	child="$child $!"
+done
+exec 3>&-
+
+# What keeps one guest from running does so with the others.
+status=0
+number=0
+for pid in $child; do
+	number=$((number + 1))
+	guest_status=0
+	wait "$pid" || guest_status=$?
+	[ "$status" = 0 ] || continue
+	status=$guest_status
+	cat "$OUT/guest-$number/errors" >&2
+done
+child=
+wait "$join"
+
+cat "$OUT"/guest-*/console.log >"$OUT/console.log"
+cat "$OUT"/guest-*/commands >>"$OUT/commands"
+cat "$OUT"/guest-*/times | awk '
+	!($1 in takes) { order[++n] = $1 }
+	$2 >= takes[$1] { takes[$1] = $2; line[$1] = $0 }
+	END { for (i = 1; i <= n; i++) print line[order[i]] }' >>"$OUT/times"
+exit "$status"
