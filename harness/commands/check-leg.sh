@@ -46,11 +46,11 @@ judged() {
 	verdict "$(wc -l <"$out/why")" "$1"
 }
 
-# run NAME=VALUE...: run.sh, with the limits of a machine on which other guests run;
-# $status is its status
+# run NAME=VALUE...: run.sh with one guest, as other legs have theirs beside it, and with
+# the limits of a busy machine; $status is its status
 run() {
 	status=0
-	env BASE="$base" OUT="$out" TIMEOUT="${TIMEOUT:-2000}" BOOT_TIMEOUT="${BOOT_TIMEOUT:-300}" \
+	env BASE="$base" OUT="$out" GUESTS=1 TIMEOUT="${TIMEOUT:-2000}" BOOT_TIMEOUT="${BOOT_TIMEOUT:-300}" \
 		"$@" "$HARNESS/commands/run.sh" >"$out/run.log" 2>&1 || status=$?
 }
 

@@ -1,0 +1,96 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0
+# The tests of one run in several guests, side by side: each runs once, and what ends one
+# guest fails the run as it does with a single one.
+. "$(dirname "$0")/lib.sh"
+
+export OUT="$T/out" RESULTS="$T/results" BASE=v5.14 QEMU="$T/qemu" GUESTS=2 VARIANT=series
+PATCHES=$T/patches DISKSEQ_CACHE=$T/cache
+export PATCHES DISKSEQ_CACHE
+mkdir -p "$PATCHES/v5.14"
+: >"$T/none.patch"
+echo ../none.patch >"$PATCHES/v5.14/series"
+
+# A guest that does as the names of its tests say, which it has from the command line
+cat >"$QEMU" <<'END'
+#!/bin/sh
+for word; do
+	case $word in
+	file:*)		console=${word#file:} ;;
+	file,*tap,path=*) tap=${word##*,path=} ;;
+	esac
+done
+tests=$(echo "$*" | sed -n 's/.* TEST=\([^ ]*\).*/\1/p' | tr , ' ')
+echo '[ 0.0] Linux version' >"$console"
+case $tests in
+*nothing*) exit 1 ;;
+esac
+{
+	echo TAP version 13
+	tests=$(echo " $tests " | sed 's/ lost / /')
+	echo "1..$(echo "$tests" | wc -w)"
+	number=0
+	for test in $tests; do
+		number=$((number + 1))
+		echo "[ $number.0] diskseq: test $test" >>"$console"
+		printf '# selftests: block: %s\n# TAP version 13\n# 1..1\n# #  RUN  a.%s ...\n' "$test" "$test"
+		case $test in
+		panic*)	echo '[ 9.0] Kernel panic - not syncing: for a test' >>"$console"; exit ;;
+		hang*)	exec sleep 60 ;;
+		gone*)	exit ;;
+		warn*)	echo '[ 9.0] WARNING: CPU: 0 PID: 1 at a.c' >>"$console" ;;
+		slow*)	sleep 1 ;;
+		esac
+		printf '# ok 1 a.%s\nok %d selftests: block: %s\n# time: %s 0.1 s\n' "$test" "$number" "$test" "$test"
+	done
+	echo '# end of results'
+} >"$tap"
+echo "[ 99.0] diskseq: end of tests" >>"$console"
+END
+chmod +x "$QEMU"
+
+# spread TEST...: in $OUT, as run.sh does
+spread() {
+	rm -rf "$OUT"
+	mkdir -p "$OUT"
+	printf '%s\n' "$@" >"$OUT/tests"
+	: >"$OUT/times"
+	: >"$OUT/commands"
+	"$HARNESS/stages/spread.sh" && "$HARNESS/stages/results.sh"
+}
+guests() { grep -c . "$OUT/commands"; }
+ran() { sed -n 's/^ok \([0-9]*\) selftests: block: \(.*\)/\2/p' "$1" | sort | xargs; }
+
+check "four tests" spread slow one two three
+cp "$T/said" "$T/printed"
+said "are all counted" '4 cases passed, 0 failed, 0 skipped'
+check "two guests ran them" same "$(guests)" 2
+check "each test once" same "$(ran "$OUT/results.tap")" "one slow three two"
+check "their results are one TAP" same "$(grep -cxE '1\.\.4|# end of results' "$OUT/results.tap")" 2
+check "with numbers of its own" same "$(sed -n 's/^ok \([0-9]*\) .*/\1/p' "$OUT/results.tap" | xargs)" "1 2 3 4"
+check "what a program printed is in one piece" same "$(awk '/^# selftests/ { n = $4 } /^# ok 1 a\./ && $4 != "a." n { print }' "$OUT/results.tap")" ""
+check "the output is TAP too" same "$(ran "$T/printed")" "one slow three two"
+check "both consoles are there" same "$(grep -c 'Linux version' "$OUT/console.log")" 2
+check "the time of each stage is there once" same "$(grep -cE '^(boot|tests) ' "$OUT/times")" 2
+export TEST=one
+check "one test" spread one
+unset TEST
+check "needs one guest" same "$(guests)" 1
+dies "a guest that panics" oops "panicked during panic: Kernel panic" spread one panic
+check "does not keep the other from its tests" same "$(ran "$OUT/results.tap")" one
+dies "one that goes away" truncated "went away during gone" spread one gone
+dies "one that runs fewer tests than it should" truncated "none of the guests" spread one two lost
+dies "one that reports a bug" oops "reported a bug during warn" spread one warn
+export TIMEOUT=1
+dies "one that hangs" timeout "hang was running" spread one hang
+unset TIMEOUT
+dies "QEMU that does not start" qemu "$OUT/guest-1/qemu.log" spread nothing-1 nothing-2
+
+# Which guest runs which test
+printf 'long\t9\nshort\t2\n' >"$T/durations"
+shares() { printf '%s\n' "$@" | awk -v guests=2 -f "$HARNESS/awk/spread.awk" "$T/durations" - | tr '\n' ,; }
+check "the long one has a guest to itself" same "$(shares a b short long c)" "2 a,2 b,2 short,1 long,2 c,"
+check "tests of which nothing is known are halved" same "$(shares a b c d)" "1 a,2 b,1 c,2 d,"
+check "each program in the table is a test" sh -c 'sed "/^#/d" "$1/tables/durations" | while read -r name _; do
+	[ -f "$1/../tools/testing/selftests/block/$name.c" ] || { echo "$name"; exit 1; }; done' sh "$HARNESS"
+finish
