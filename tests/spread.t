@@ -6,7 +6,7 @@
 
 export OUT="$T/out" RESULTS="$T/results" BASE=v5.14 QEMU="$T/qemu" GUESTS=2 VARIANT=series
 PATCHES=$T/patches DISKSEQ_CACHE=$T/cache
-export PATCHES DISKSEQ_CACHE
+export PATCHES DISKSEQ_CACHE HANGING="$T/hanging"
 mkdir -p "$PATCHES/v5.14"
 : >"$T/none.patch"
 echo ../none.patch >"$PATCHES/v5.14/series"
@@ -36,7 +36,7 @@ esac
 		printf '# selftests: block: %s\n# TAP version 13\n# 1..1\n# #  RUN  a.%s ...\n' "$test" "$test"
 		case $test in
 		panic*)	echo '[ 9.0] Kernel panic - not syncing: for a test' >>"$console"; exit ;;
-		hang*)	exec sleep 60 ;;
+		hang*)	echo $$ >>"$HANGING"; exec sleep 60 ;;
 		gone*)	exit ;;
 		warn*)	echo '[ 9.0] WARNING: CPU: 0 PID: 1 at a.c' >>"$console" ;;
 		slow*)	sleep 1 ;;
@@ -85,6 +85,18 @@ export TIMEOUT=1
 dies "one that hangs" timeout "hang was running" spread one hang
 unset TIMEOUT
 dies "QEMU that does not start" qemu "$OUT/guest-1/qemu.log" spread nothing-1 nothing-2
+
+rm -rf "$OUT" "$HANGING"
+mkdir "$OUT"
+printf 'hang-1\nhang-2\n' >"$OUT/tests"
+"$HARNESS/stages/spread.sh" >/dev/null 2>&1 &
+spread=$!
+begun() { [ "$(grep -c . "$HANGING")" = 2 ]; }
+ended() { [ -z "$(ps -o pid= -p "$(paste -s -d , "$HANGING")")" ]; }
+soon() { for _ in $(seq 100); do ! "$@" || return 0; sleep 0.1; done; return 1; }
+check "two guests that hang" soon begun
+kill "$spread"
+check "end with the run" soon ended
 
 # Which guest runs which test
 printf 'long\t9\nshort\t2\n' >"$T/durations"
