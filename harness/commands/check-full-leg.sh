@@ -6,6 +6,7 @@
 # Usage: FULL_LEGS=... harness/commands/check-full-leg.sh BASE-LEG
 
 . "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/full-legs.sh"
 
 base=${1%%-*} leg=${1#*-}
 out=$RESULTS/full/$1
@@ -13,8 +14,7 @@ mkdir -p "$out"
 rm -rf "$out/done" "$out/unpatched"
 set -f
 # shellcheck disable=SC2046 # words
-set -- $(awk -F '\t' -v base="$base" -v leg="$leg" \
-	'$1 == leg && ($4 == "" || $4 == base) { print $2, $3 }' "$FULL_LEGS")
+set -- $(full_legs "$base" | awk -F '\t' -v leg="$leg" '$1 == leg { print $2, $3 }')
 
 # What the reports in FILE are of, without places in functions, which move
 titles() {

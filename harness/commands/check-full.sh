@@ -9,10 +9,11 @@
 # Usage: harness/commands/check-full.sh [NAME=VALUE...], with LEG= and BASE=.
 
 . "$(dirname "$0")/../lib/args.sh"
+. "$HARNESS/lib/full-legs.sh"
 
 export FULL_LEGS="${FULL_LEGS:-$HARNESS/tables/full-legs}"
 only=$(echo "${LEG:-}" | tr , ' ')
-names=$(awk -F '\t' '!/^#/ && NF { print $1 }' "$FULL_LEGS" | uniq | xargs)
+names=$(full_legs | cut -f1 | uniq | xargs)
 for name in $only; do
 	case " $names " in
 	*" $name "*) ;;
@@ -35,8 +36,7 @@ for base in $(bases); do
 		say "skip    $base: no source"
 		continue
 	fi
-	base_legs=$(awk -F '\t' -v base="$base" '!/^#/ && NF && ($4 == "" || $4 == base) { print $1 }' "$FULL_LEGS")
-	for leg in $base_legs; do
+	for leg in $(full_legs "$base" | cut -f1); do
 		case " ${only:-$leg} " in
 		*" $leg "*) legs="$legs $base-$leg" ;;
 		esac

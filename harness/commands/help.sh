@@ -13,8 +13,8 @@ diskseq: a disk sequence number for Linux block devices, and its tests
 
 every day:
   make run         fetch a kernel, apply the series, build, boot in QEMU, test
-  make check       all tests: lint, the harness's own, and for v5.14 and v5.10 (or BASE=)
-                   the kselftests under load, the unpatched kernel, the mutants, userland
+  make check       all tests: lint, the harness's own, and for each base (or BASE=) the
+                   kselftests under load, the unpatched kernel, the mutants, userland
   make userland    the patched kernel with a Debian system: systemd, udev, udisks, mdadm, ...
                    SUITE=NAME: $(suites all)
   make lint        patches, layout, checkpatch, sparse, kernel-doc, shellcheck
