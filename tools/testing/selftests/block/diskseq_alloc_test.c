@@ -382,8 +382,14 @@ TEST_F(new_disk, add_and_remove_events_carry_the_number)
 		EXPECT_EQ(1, ret);
 		if (ret != 1)
 			return;
-		if (!uevent_is_own(&ev, name) || ev.partition ||
-		    !uevent_is_remove(&ev))
+		if (!uevent_is_own(&ev, name) || ev.partition)
+			continue;
+		/* a check of a drive that is being removed finds no medium */
+		if (uevent_is_media_change(&ev)) {
+			EXPECT_LT(seq, ev.diskseq);
+			seq = ev.diskseq;
+		}
+		if (!uevent_is_remove(&ev))
 			continue;
 		EXPECT_EQ(seq, ev.diskseq);
 		removes++;

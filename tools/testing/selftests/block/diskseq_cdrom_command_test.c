@@ -281,7 +281,7 @@ TEST_F_TIMEOUT(cdrom, change_is_reported_though_a_packet_device_is_polled, 60)
 	ASSERT_EQ(0, ret);
 	ASSERT_EQ(0, disk_poll(PACKET_DISK, POLL_MS));
 	/* seldom, so that it is the other poll which comes first */
-	ASSERT_EQ(0, disk_poll(d->name, "200"));
+	ASSERT_EQ(0, disk_poll(d->name, "50"));
 	ASSERT_EQ(0, diskseq_sysfs(PACKET_DISK, &last));
 	for (i = 0; i < 5; i++) {
 		ASSERT_EQ(0, medium_change(&self->cd.qmp, self->cd.id,

@@ -25,7 +25,7 @@
 #define DELAY_USE	"/sys/module/usb_storage/parameters/delay_use"
 
 #define NR_MEDIA	2
-#define POLL_MS		"20"
+#define POLL_MS		"5"
 #define NO_POLL		"0"
 #define BLOCK		4096
 

@@ -86,26 +86,41 @@ TEST_F(order, page_at_the_old_end_keeps_what_was_written_when_the_file_has_grown
 	close(file);
 }
 
-/* Reads the page at the old end over and over, and so brings it in. */
-struct end_reader {
+/* Reads the page at the old end over and over, and so brings it in, or writes it. */
+struct end_user {
 	pthread_t thread;
 	int fd;
 	bool stop;
-	unsigned int reads;
+	unsigned int times;
 };
 
 static void *read_the_end(void *arg)
 {
-	struct end_reader *r = arg;
+	struct end_user *r = arg;
 	unsigned int seed = 1;
 	char page[PAGE];
 	int i;
 
 	while (!flag_is_set(&r->stop)) {
 		if (pread(r->fd, page, PAGE, PAGE) > 0)
-			counter_inc(&r->reads);
+			counter_inc(&r->times);
 		/* while the page is cached, another limit is refused */
 		for (i = rand_r(&seed) % 40; i > 0; i--)
+			nap();
+	}
+	return NULL;
+}
+
+static void *write_the_end(void *arg)
+{
+	struct end_user *w = arg;
+	unsigned int seed = 1;
+	int i;
+
+	while (!flag_is_set(&w->stop)) {
+		if (pwrite(w->fd, "a", 1, PAGE) == 1)
+			counter_inc(&w->times);
+		for (i = rand_r(&seed) % 8; i > 0; i--)
 			nap();
 	}
 	return NULL;
@@ -122,10 +137,24 @@ static int set_limit(int fd, __u64 limit)
 	return ioctl(fd, LOOP_SET_STATUS64, &info) ? -errno : 0;
 }
 
+/*
+ * A kernel may refuse another limit while a page is dirty; the unpatched one does
+ * while a page is cached, too.
+ */
+static int set_limit_patiently(int fd, __u64 limit)
+{
+	long long deadline = now_ms() + PATIENCE_MS;
+	int ret;
+
+	while ((ret = set_limit(fd, limit)) == -EAGAIN && now_ms() < deadline)
+		nap();
+	return ret;
+}
+
 TEST_F(order, page_at_the_old_end_shows_the_file_when_the_limit_is_raised)
 {
-	unsigned int wrong = 0, refused = 0;
-	struct end_reader r = {};
+	unsigned int wrong = 0;
+	struct end_user r = {};
 	unsigned char *map;
 	int i, ret = 0;
 
@@ -137,12 +166,7 @@ TEST_F(order, page_at_the_old_end_shows_the_file_when_the_limit_is_raised)
 	ASSERT_LE(0, r.fd);
 	ASSERT_EQ(0, pthread_create(&r.thread, NULL, read_the_end, &r));
 	for (i = 0; !ret && i < NR_GROWS; i++) {
-		long long deadline = now_ms() + PATIENCE_MS;
-
-		/* the unpatched kernel refuses while a page is cached, too */
-		while ((ret = set_limit(self->t.lo.fd, NEW_END)) == -EAGAIN &&
-		       now_ms() < deadline)
-			refused++;
+		ret = set_limit_patiently(self->t.lo.fd, NEW_END);
 		if (ret)
 			break;
 		map = mmap(NULL, NEW_END, PROT_READ, MAP_SHARED, self->t.lo.fd, 0);
@@ -153,17 +177,53 @@ TEST_F(order, page_at_the_old_end_shows_the_file_when_the_limit_is_raised)
 		if (differs_at(self->t.lo.fd, map, 'a') >= 0)
 			wrong++;
 		munmap(map, NEW_END);
-		while ((ret = set_limit(self->t.lo.fd, OLD_END)) == -EAGAIN &&
-		       now_ms() < deadline)
-			refused++;
+		ret = set_limit_patiently(self->t.lo.fd, OLD_END);
 	}
 	flag_set(&r.stop);
 	pthread_join(r.thread, NULL);
 	close(r.fd);
-	TH_LOG("%d times raised, %u times refused", i, refused);
 	ASSERT_EQ(0, ret);
-	EXPECT_LT(0, r.reads);
+	EXPECT_LT(0, r.times);
 	EXPECT_EQ(0, wrong);
+}
+
+/* A page that is dirty when the limit is raised ends in zeroes. */
+TEST_F_TIMEOUT(order, what_is_behind_the_old_end_stays_when_the_limit_is_raised, 120)
+{
+	unsigned int wrong = 0;
+	struct end_user w = {};
+	char tail[NEW_END - OLD_END], page[NEW_END - OLD_END];
+	int i, ret = 0;
+
+	SKIP_IF(return, self->reason);
+
+	memset(tail, 'a', sizeof(tail));
+	ASSERT_EQ(0, loop_configure(self->t.lo.fd, self->t.image, 0));
+	ASSERT_EQ(0, set_limit(self->t.lo.fd, OLD_END));
+	w.fd = open_disk(self->t.lo.name, O_RDWR);
+	ASSERT_LE(0, w.fd);
+	ASSERT_EQ(0, pthread_create(&w.thread, NULL, write_the_end, &w));
+	for (i = 0; !ret && i < 2 * NR_GROWS; i++) {
+		ret = set_limit_patiently(self->t.lo.fd, NEW_END);
+		if (ret)
+			break;
+		fsync(self->t.lo.fd);
+		if (pread(self->t.image, page, sizeof(page), OLD_END) !=
+		    sizeof(page) || memcmp(page, tail, sizeof(tail)))
+			wrong++;
+		ret = set_limit_patiently(self->t.lo.fd, OLD_END);
+		if (pwrite(self->t.image, tail, sizeof(tail), OLD_END) !=
+		    sizeof(tail))
+			ret = -EIO;
+	}
+	flag_set(&w.stop);
+	pthread_join(w.thread, NULL);
+	close(w.fd);
+	ASSERT_EQ(0, ret);
+	EXPECT_LT(0, w.times);
+	EXPECT_EQ(0, wrong) {
+		TH_LOG("%u of %d, %u writes", wrong, i, w.times);
+	}
 }
 
 TEST_F(order, page_at_the_old_end_of_a_partition_shows_the_file_when_it_grows)

@@ -11,6 +11,7 @@
 
 #include "diskseq.h"
 #include "diskseq_opener.h"
+#include "diskseq_partition.h"
 #include "diskseq_size.h"
 #include "diskseq_watch.h"
 
@@ -270,6 +271,16 @@ TEST_F(md, what_is_read_of_an_array_is_not_of_the_one_before)
 	munmap(map, 1);
 }
 
+/* Returns when the array is deleted, as it is after the last close. */
+static int md_close(struct watch *w, int *fd)
+{
+	struct uevent ev;
+
+	close(*fd);
+	*fd = -1;
+	return watch_wait(w, uevent_is_remove, PATIENCE_MS, &ev);
+}
+
 /*
  * The events of a stop call programs to a disk that is about to be deleted, and
  * an open creates an array. One that is wanted again can be made at once.
@@ -277,7 +288,6 @@ TEST_F(md, what_is_read_of_an_array_is_not_of_the_one_before)
 TEST_F(md, a_stopped_array_does_not_come_back)
 {
 	unsigned int back = 0, opens = 0;
-	struct uevent ev;
 	struct opener o;
 	char path[128];
 	int i, ret;
@@ -294,11 +304,7 @@ TEST_F(md, a_stopped_array_does_not_come_back)
 		ASSERT_EQ(0, access(o.path, F_OK));
 		/* at once */
 		EXPECT_EQ(0, ioctl(self->fd, STOP_ARRAY, NULL));
-		close(self->fd);
-		self->fd = -1;
-		/* it is deleted after its last close */
-		EXPECT_EQ(0, watch_wait(&self->w, uevent_is_remove, PATIENCE_MS,
-					&ev));
+		EXPECT_EQ(0, md_close(&self->w, &self->fd));
 		opens += opener_stop(&o);
 		back += !access(path, F_OK);
 
@@ -395,6 +401,57 @@ TEST_F(md, what_is_written_to_an_array_is_not_in_the_next_one)
 	}
 	EXPECT_EQ(0, harmed) {
 		TH_LOG("%u of %d wrote it to their members", harmed, ROUNDS);
+	}
+}
+
+/* By another thread, through the descriptor of a partition that stops the array */
+TEST_F(md, what_is_written_to_a_partition_is_not_in_the_next_array)
+{
+	const long long start = 64 * 512;
+	unsigned int harmed = 0;
+	pthread_t thread;
+	int i, j, ret;
+
+	SKIP_IF(return, self->reason);
+
+	for (i = 0; i < ROUNDS / 2; i++) {
+		unsigned int other = 0;
+		struct writer w = {};
+		int fd;
+
+		ret = md_start(self->fd, self->member);
+		if (ret == -ENODEV)
+			SKIP(return, "needs raid0");
+		ASSERT_EQ(0, ret);
+		/* the first open scans the array, and drops what was added before */
+		fd = open_disk(md_name, O_RDONLY);
+		ASSERT_LE(0, fd);
+		close(fd);
+		ASSERT_EQ(0, partition_ioctl(self->fd, BLKPG_ADD_PARTITION, 1,
+					     start, NR_PAGES * PAGE));
+		w.fd = open_partition(md_name, 1, O_RDWR);
+		ASSERT_LE(0, w.fd);
+		close(self->fd);
+		self->fd = w.fd;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, writer_run, &w));
+		EXPECT_TRUE(wait_for_count(&w.written, NR_PAGES));
+		EXPECT_EQ(0, md_stop(self->fd));
+		flag_set(&w.stop);
+		pthread_join(thread, NULL);
+
+		ASSERT_EQ(0, fill_members(self->image, 'b'));
+		ASSERT_EQ(0, md_start(self->fd, self->member));
+		fsync(self->fd);
+		for (j = 0; j < NR_MEMBERS; j++)
+			other += other_pages(self->image[j], 'b');
+		harmed += other > 0;
+		EXPECT_EQ(0, md_stop(self->fd));
+		EXPECT_EQ(0, md_close(&self->w, &self->fd));
+		self->fd = md_open(md_name);
+		ASSERT_LE(0, self->fd);
+	}
+	EXPECT_EQ(0, harmed) {
+		TH_LOG("%u of %d wrote to the next one's members", harmed, i);
 	}
 }
 

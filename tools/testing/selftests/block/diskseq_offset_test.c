@@ -316,6 +316,63 @@ TEST_F(loop, open_partition_of_the_old_place_gives_errors)
 	EXPECT_EQ('b', page[0]);
 }
 
+#define NR_WRITES	20
+
+/* Writes to a partition until that fails. */
+struct part_writer {
+	int fd;
+	unsigned int written;
+};
+
+static void *part_writer_run(void *arg)
+{
+	static __thread alignas(PAGE) char page[PAGE];
+	struct part_writer *w = arg;
+
+	memset(page, 'x', sizeof(page));
+	while (pwrite(w->fd, page, PAGE, 0) == PAGE)
+		counter_inc(&w->written);
+	return NULL;
+}
+
+/*
+ * A write to a partition may have found its place on the disk, and wait, when the
+ * offset is moved.
+ */
+TEST_F(loop, write_that_waits_for_the_move_does_not_reach_the_new_place)
+{
+	struct watch *t = &self->t.w;
+	unsigned int harmed = 0;
+	char page[PAGE];
+	int i;
+
+	SKIP_IF(return, self->reason);
+	if (kernel_is_before(5, 11))
+		SKIP(return, "a waiting write does not know its partition before 5.11");
+
+	for (i = 0; i < NR_WRITES; i++) {
+		struct part_writer w = {};
+		pthread_t thread;
+
+		w.fd = open_partition(t->name, 1, O_WRONLY | O_DIRECT);
+		ASSERT_LE(0, w.fd);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, part_writer_run, &w));
+		EXPECT_TRUE(wait_for_count(&w.written, 1));
+		EXPECT_EQ(0, set_offset(self->t.lo.fd, HALF, 0));
+		ASSERT_EQ(0, pthread_join(thread, NULL));
+		close(w.fd);
+
+		ASSERT_EQ(PAGE, pread(self->t.image, page, PAGE, HALF + 64 * 512));
+		harmed += page[0] != 'b';
+		memset(page, 'b', sizeof(page));
+		ASSERT_EQ(PAGE, pwrite(self->t.image, page, PAGE, HALF + 64 * 512));
+		ASSERT_EQ(0, set_offset(self->t.lo.fd, 0, 0));
+	}
+	EXPECT_EQ(0, harmed) {
+		TH_LOG("%u of %d writes", harmed, NR_WRITES);
+	}
+}
+
 #define NR_MOVES	60
 
 /* The way of programs from before LOOP_CONFIGURE: attach, then set the offset */

@@ -354,7 +354,7 @@ static int become_nobody(void)
 TEST_F(read, any_opener_may_read)
 {
 	char path[64];
-	dev_t devnum;
+	dev_t devnum = 0;
 	__u64 seq;
 	int status;
 	pid_t pid;

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -52,6 +53,15 @@ static inline int test_rounds(int most)
 	if (rounds > most)
 		rounds = most;
 	return rounds > 10 ? rounds : 10;
+}
+
+/*
+ * The time limit of a test allows for the most rounds.  One that hangs in a few of them
+ * is ended by a signal before that.
+ */
+static inline void limit_rounds(int rounds)
+{
+	alarm(30 + rounds / 5);
 }
 
 /*
@@ -116,6 +126,15 @@ static inline void load_module(const char *name, const char *parameter)
 	}
 	if (pid > 0)
 		waitpid(pid, NULL, 0);
+}
+
+static inline bool kernel_is_before(int major, int minor)
+{
+	struct utsname u;
+	int has[2];
+
+	return !uname(&u) && sscanf(u.release, "%d.%d", &has[0], &has[1]) == 2 &&
+	       (has[0] < major || (has[0] == major && has[1] < minor));
 }
 
 /* udev opens disks at times of its own choosing. */
