@@ -254,6 +254,8 @@ FIXTURE_SETUP(faults)
 
 	v->fail = -1;
 	self->reason = target_init(&v->t);
+	if (!self->reason && variant->op == &op_clr_fd)
+		self->reason = loop_detach_unusable();
 	if (!self->reason)
 		self->reason = faults_unusable();
 	if (self->reason)

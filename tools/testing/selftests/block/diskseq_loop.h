@@ -153,14 +153,18 @@ static inline int take_place(int other, int fd)
 
 /*
  * Does the disk have a file? Since v6.11 LOOP_GET_STATUS64 denies it as soon as
- * the only opener has called LOOP_CLR_FD.
+ * the only opener has called LOOP_CLR_FD. An attach that found no memory for
+ * the attribute succeeds without it, so a disk with a size has a file, too.
  */
 static inline bool loop_has_file(const char *name)
 {
-	char path[128];
+	char path[128], size[32];
 
 	disk_path(path, name, "loop/backing_file");
-	return !access(path, F_OK);
+	if (!access(path, F_OK))
+		return true;
+	disk_path(path, name, "size");
+	return !read_text(path, size, sizeof(size)) && atoll(size);
 }
 
 /* Close a disk, and open it again under the same descriptor */
