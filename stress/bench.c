@@ -34,7 +34,7 @@
 static int control, listener, uevent, images[2];
 static int loops[FEW];
 static char *chunk;
-static bool has_number;
+static bool has_number, detaches_late;
 static pid_t idler;
 static clockid_t idle_clock;
 
@@ -86,10 +86,38 @@ static void attach(int who, int image, __u32 flags)
 		die("LOOP_CONFIGURE");
 }
 
+static void open_loop(int who)
+{
+	char path[32];
+
+	snprintf(path, sizeof(path), "/dev/loop%d", who);
+	loops[who] = open(path, O_RDWR | O_CLOEXEC);
+	if (loops[who] < 0)
+		die("%s", path);
+}
+
 static void detach(int who)
 {
 	if (ioctl(loops[who], LOOP_CLR_FD, 0))
 		die("LOOP_CLR_FD");
+	if (detaches_late) {
+		close(loops[who]);
+		open_loop(who);
+	}
+}
+
+/* Newer kernels detach at the last close only, even if LOOP_CLR_FD asks for it. */
+static void find_out_when_it_detaches(void)
+{
+	attach(0, images[0], 0);
+	detach(0);
+	if (!configure(0, images[0], 0)) {
+		detach(0);
+		return;
+	}
+	detaches_late = true;
+	close(loops[0]);
+	open_loop(0);
 }
 
 static void do_attach(int who)
@@ -174,6 +202,7 @@ static const struct item {
 	{ "roget", do_roget, 50000, 5, .disks = FEW },
 	{ "attach", do_attach, 20, 5, .disks = FEW },
 	{ "attach-part", do_attach_part, 20, 5, .disks = FEW },
+	{ "last-close", do_autoclear, 20, 5, .disks = FEW },
 	{ "uevent", do_uevent, 1000, 5, .disks = FEW },
 	{ "alloc", do_alloc, 20, 5, .disks = FEW },
 	{ "read", do_read, 1, 3, .disks = FEW },
@@ -255,17 +284,12 @@ static void make_partitions(int fd)
 static void make_disks(int upto)
 {
 	static int disks;
-	char path[32];
 
 	for (; disks < upto; disks++) {
 		if (ioctl(control, LOOP_CTL_ADD, disks) < 0 && errno != EEXIST)
 			die("LOOP_CTL_ADD %d", disks);
-		if (disks >= FEW)
-			continue;
-		snprintf(path, sizeof(path), "/dev/loop%d", disks);
-		loops[disks] = open(path, O_RDWR | O_CLOEXEC);
-		if (loops[disks] < 0)
-			die("%s", path);
+		if (disks < FEW)
+			open_loop(disks);
 	}
 	read_uevents();
 }
@@ -399,6 +423,9 @@ int main(void)
 	images[0] = make_image(READ_SIZE);
 	images[1] = make_image(CHUNK);
 	make_partitions(images[1]);
+	/* before there are disks, which it would keep open */
+	if (getenv("ICOUNT"))
+		start_idler();
 	control = open("/dev/loop-control", O_RDWR | O_CLOEXEC);
 	if (control < 0)
 		die("/dev/loop-control");
@@ -411,8 +438,7 @@ int main(void)
 	if (uevent < 0)
 		die("uevent");
 	has_number = !ioctl(loops[0], BLKGETDISKSEQ, &number);
-	if (getenv("ICOUNT"))
-		start_idler();
+	find_out_when_it_detaches();
 
 	measure_with(FEW);
 	measure_with(MANY);
