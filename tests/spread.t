@@ -98,11 +98,21 @@ check "two guests that hang" soon begun
 kill "$spread"
 check "end with the run" soon ended
 
+# Whichever guest changes media has the drives for it.
+selftests=$HARNESS/../tools/testing/selftests/block
+for source in $(grep -lE 'include "diskseq_(cdrom|qmp)\.h"' "$selftests"/*_test.c); do
+	TEST=$(basename "$source" .c)
+	export TEST
+	check "$TEST" spread "$TEST"
+	check "has the drives of QEMU" grep -q 'id=sata-cd' "$OUT/commands"
+done
+unset TEST
+
 # Which guest runs which test
 printf 'long\t9\nshort\t2\n' >"$T/durations"
 shares() { printf '%s\n' "$@" | awk -v guests=2 -f "$HARNESS/awk/spread.awk" "$T/durations" - | tr '\n' ,; }
 check "the long one has a guest to itself" same "$(shares a b short long c)" "2 a,2 b,2 short,1 long,2 c,"
 check "tests of which nothing is known are halved" same "$(shares a b c d)" "1 a,2 b,1 c,2 d,"
 check "each program in the table is a test" sh -c 'sed "/^#/d" "$1/tables/durations" | while read -r name _; do
-	[ -f "$1/../tools/testing/selftests/block/$name.c" ] || { echo "$name"; exit 1; }; done' sh "$HARNESS"
+	[ -f "$2/$name.c" ] || { echo "$name"; exit 1; }; done' sh "$HARNESS" "$selftests"
 finish

@@ -82,7 +82,7 @@ set -- "$QEMU" -machine "$arch_machine" -accel "$accel" -cpu "$cpu" -smp "${SMP:
 # all the drives that a PC has.
 if [ "$GUEST" = kselftest ] && [ "$arch_machine" = pc ] &&
    { [ -n "${SHELL_ONLY:-}" ] ||
-     grep -qsxE 'diskseq_(cdrom|stick|floppy)_test' "$OUT/tests"; }; then
+     grep -qsxE 'diskseq_(cdrom|cdrom_command|stick|floppy)_test' "$OUT/tests"; }; then
 	. "$HARNESS/lib/media.sh"
 fi
 
