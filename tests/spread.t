@@ -100,6 +100,7 @@ check "end with the run" soon ended
 
 # Whichever guest changes media has the drives for it.
 selftests=$HARNESS/../tools/testing/selftests/block
+# shellcheck disable=SC2013 # words
 for source in $(grep -lE 'include "diskseq_(cdrom|qmp)\.h"' "$selftests"/*_test.c); do
 	TEST=$(basename "$source" .c)
 	export TEST
