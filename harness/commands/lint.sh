@@ -108,6 +108,11 @@ series_file() {
 	printf '%s\n' "$PATCHES/$BASE"/*/0*.patch "$PATCHES"/selftests/0*.patch | diff - "$scratch/series"
 }
 
+# What git writes below a message after a conflict is not part of it.
+messages() {
+	! grep '^# Conflicts:' "$@"
+}
+
 # What a cover letter names is there: what the topic needs, before it, and its tests.
 cover_letter() {
 	[ -f "$PATCHES/$(topic_dir "$BASE" "$1")/0000-cover-letter.txt" ] ||
@@ -310,6 +315,7 @@ for BASE in $(bases); do
 	touched_paths "$@" >"$scratch/paths"
 	expect "$BASE: the patches start from the true files" blob_chain "$@"
 	expect "$BASE: the series file lists the patches" series_file
+	expect "$BASE: no message lists conflicts" messages "$@"
 	for topic in $(topics "$BASE"); do
 		expect "$BASE: the cover letter of $topic" cover_letter "$topic"
 	done
