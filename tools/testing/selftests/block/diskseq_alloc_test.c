@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Every disk gets a sequence number when it is allocated, whatever its driver:
- * never 0, greater than all that were given before, also where the disk has
- * the name of one that is gone.
+ * never 0, greater than all that were assigned before, even if the disk has the
+ * name of an earlier one.
  */
 #define _GNU_SOURCE
 #include "diskseq.h"

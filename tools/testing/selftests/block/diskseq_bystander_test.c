@@ -115,7 +115,7 @@ TEST_F(bystander, keeps_its_buffers_when_nothing_is_cached)
 	EXPECT_EQ(0, count_drops());
 }
 
-/* Else the case above would pass where nothing can be counted. */
+/* Otherwise the case above would pass if the trace counted nothing. */
 TEST_F(bystander, loses_its_buffers_when_a_page_is_dropped)
 {
 	char page[4096];

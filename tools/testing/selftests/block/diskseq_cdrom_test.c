@@ -21,7 +21,7 @@
  */
 #define NR_POLLS	150
 
-/* As eject(1) does: the kernel looks what has become of the disc at the close. */
+/* As eject(1) does: the kernel checks the disc at the close. */
 static int move_tray(const struct watch *d, unsigned long request)
 {
 	int fd, ret;
@@ -112,7 +112,7 @@ TEST_F(cdrom, polls_and_opens_without_change_assign_nothing)
 	}
 }
 
-/* The discs hold nothing that a filesystem knows. */
+/* The discs have no filesystem. */
 TEST_F(cdrom, disc_that_is_no_filesystem_keeps_its_number)
 {
 	char dir[] = "/tmp/diskseq-XXXXXX", path[64];
@@ -177,7 +177,7 @@ TEST_F(cdrom, eject_request_assigns_nothing)
 	}
 }
 
-/* What is read then is what the number is of. */
+/* The data that is read then is from the disc that the number stands for. */
 TEST_F(cdrom, open_that_closes_the_tray_finds_the_disc)
 {
 	struct watch *d = &self->cd.d;

@@ -105,7 +105,7 @@ static inline struct leftover *leftover_find(const char *name)
 
 /*
  * Have @remove called for @name when the program ends, unless leftover_gone()
- * is called before. To be called first, and then what may be left over made.
+ * is called before. Call it before the leftover is created.
  */
 static inline int leftover_expect(const char *name,
 				  void (*remove)(const char *name))
@@ -196,7 +196,7 @@ static inline void note_test(void)
 		cleanup->test = getpid();
 }
 
-/* By a timeout, or by a user who has seen enough */
+/* Killed by a timeout or by the user */
 static inline void end_program(int sig)
 {
 	if (getpid() == cleanup->program)

@@ -21,7 +21,7 @@
 #define SOL_NETLINK	270
 #endif
 
-/* What the kernel would spare otherwise; and not a word about each */
+/* Also inject faults that are exempt by default, and log none of them. */
 static const char *const settings[][2] = {
 	{ DEBUGFS "failslab/ignore-gfp-wait", "N" },
 	{ DEBUGFS "failslab/verbose", "0" },
@@ -72,7 +72,7 @@ static int fault_arm(int fd, unsigned int nth)
 	return pwrite(fd, text, strlen(text), 0) < 0 ? -errno : 0;
 }
 
-/* Has it? It shall not any more. */
+/* Was the fault injected? Disarm it in any case. */
 static bool fault_disarm(int fd)
 {
 	char text[16];
@@ -85,7 +85,7 @@ static bool fault_disarm(int fd)
 	return happened;
 }
 
-/* An event that is lost takes no others with it. */
+/* A lost event must not cause the loss of others. */
 static void allow_losses(int nl)
 {
 	int on = 1;

@@ -215,7 +215,7 @@ TEST_F(fs, stays_readable_when_the_file_changes_under_it)
 	close(copy);
 }
 
-/* Its files would be somewhere else. */
+/* The filesystem would not find its files at the new offset. */
 TEST_F(fs, keeps_the_offset_of_the_disk_that_it_is_on)
 {
 	struct medium *m = &self->m;
@@ -258,7 +258,7 @@ static void thaw(const char *dir)
 	freeze(dir, false);
 }
 
-/* Another opener puts the detach off, and with it what may take long. */
+/* Another opener delays the detach, and so the write-back. */
 TEST_F(fs, that_is_frozen_does_not_hold_up_a_detach_that_is_put_off)
 {
 	struct medium *m = &self->m;

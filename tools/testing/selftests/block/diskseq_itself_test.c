@@ -2,8 +2,8 @@
 /*
  * A loop device is not given itself as its file: not the device, not one of its
  * partitions, and no loop device that lies on one of these. It would wait for
- * itself without end, so what might do so is done by processes of its own, for a
- * limited time.
+ * itself without end, so the calls that may hang are made by child processes,
+ * with a time limit.
  *
  * To be run last: where it hangs it holds a lock of all loop devices.
  */
@@ -115,7 +115,10 @@ FIXTURE_TEARDOWN(itself)
 		EXPECT_EQ(0, target_destroy(&self->t));
 }
 
-/* What the process returned; -ETIMEDOUT, and it is left behind. */
+/*
+ * Returns the status of the process, or -ETIMEDOUT if it hangs; it is not
+ * waited for then.
+ */
 static int wait_for_answer(pid_t pid)
 {
 	int ret = wait_for_exit(pid, ANSWER_MS);

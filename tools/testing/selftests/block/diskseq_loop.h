@@ -142,7 +142,10 @@ static inline bool loop_is_bound(int fd)
 	return !loop_status(fd, &info);
 }
 
-/* The descriptor @fd is another's from now on; no other thread can get it meanwhile. */
+/*
+ * Make @fd refer to another file, atomically: no other thread can be given the
+ * number meanwhile.
+ */
 static inline int take_place(int other, int fd)
 {
 	int ret = dup3(other, fd, O_CLOEXEC) < 0 ? -errno : 0;

@@ -110,8 +110,8 @@ static int md_start(int fd, const struct loop *member)
 
 /*
  * udev has it open for a moment after each start. And a stop leaves MD_CLOSING set
- * in 5.10.262, with these patches or without: of the array that is started next
- * through the same descriptor the first stop fails, and clears it.
+ * in 5.10.262, with these patches or without: so the first stop of the next
+ * array that is started through the same descriptor fails, and clears the flag.
  */
 static int md_stop(int fd)
 {
@@ -282,8 +282,8 @@ static int md_close(struct watch *w, int *fd)
 }
 
 /*
- * The events of a stop call programs to a disk that is about to be deleted, and
- * an open creates an array. One that is wanted again can be made at once.
+ * The events of a stop make programs open a disk that is about to be deleted,
+ * and an open creates an array. The test can create the array again at once.
  */
 TEST_F(md, a_stopped_array_does_not_come_back)
 {

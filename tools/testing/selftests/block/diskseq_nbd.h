@@ -193,8 +193,8 @@ static inline void nbd_remove(const char *name)
 }
 
 /*
- * When a case began that was not torn down yet. If it was killed for time the
- * driver hangs, and each case that follows would wait as well.
+ * The start of a case that has not been torn down. If it was killed by the
+ * timeout, the driver hangs, and each following case would hang, too.
  */
 #define HANG_MS		(4 * PATIENCE_MS)	/* longer than any case takes that ends */
 

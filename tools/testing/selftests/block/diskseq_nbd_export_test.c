@@ -66,7 +66,7 @@ static int nbd_export_create(const char *path, __u64 tag)
 
 /*
  * Starts the server, with its exports "1" and "2", as a daemon that lasts until the
- * program ends. It listens on the network as well, as it cannot be told not to.
+ * program ends. It listens on the network as well, which cannot be turned off.
  */
 static int nbd_server_start(void)
 {
@@ -146,7 +146,10 @@ static __attribute__((constructor)) void nbd_export_init(void)
 	nbd_server_runs = shared_memory(sizeof(*nbd_server_runs));
 }
 
-/* It searches for a large prime before it says hello: seconds, or a minute. */
+/*
+ * The server searches for a large prime before it starts the handshake:
+ * seconds, or a minute.
+ */
 TEST_F_TIMEOUT(nbd, exports_of_the_server_of_the_distribution, 400)
 {
 	struct nbd *t = &self->t;

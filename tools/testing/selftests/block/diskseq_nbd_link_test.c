@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Another link to the same nbd server is no new medium, and one that was set after
- * a NBD_CLEAR_SOCK can be ended.
+ * Another link to the same nbd server is no new medium, and one that was set
+ * after an NBD_CLEAR_SOCK can be ended.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -94,7 +94,7 @@ TEST_F(nbd, a_link_after_a_disconnect_is_no_new_medium)
 	server_stop(&second);
 }
 
-/* Three ways to end a link that came after a NBD_CLEAR_SOCK */
+/* Three ways to end a link that came after an NBD_CLEAR_SOCK */
 
 struct ending {
 	struct nbd *t;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Programs that open and read an nbd device while servers are connected and
- * disconnected: they see one export under one number, and are not in the way.
+ * disconnected: they read one export under one number, and do not make a
+ * connect or a disconnect fail.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -176,10 +177,10 @@ TEST_F_TIMEOUT(nbd, a_connect_survives_other_openers, 120)
 #define MAX_RECONNECTS	60
 
 /*
- * The events of a disconnect bring openers. They must not be in the way of the
- * ioctls. A connect by netlink is refused while the device is open, and the one
- * event of old at the last close has always brought an opener: it may be refused,
- * but not for longer than that.
+ * The events of a disconnect make programs open the device. The ioctls must not
+ * fail because of that. A connect by netlink is refused while the device is
+ * open, as it always was after the event of the last close, so it may fail
+ * until that opener closes, but no longer.
  */
 TEST_F_TIMEOUT(nbd, can_be_connected_again_at_once_with_an_opener, 120)
 {

@@ -48,7 +48,7 @@ static int two_halves(void)
 	return fd;
 }
 
-/* No page that a program has read keeps the offset where it is: no retry. */
+/* A page that was only read does not make the call fail, so do not retry. */
 static int set_offset(int fd, __u64 offset, __u64 sizelimit)
 {
 	struct loop_info64 info;
@@ -130,7 +130,7 @@ TEST_F(loop, partitions_go_with_their_medium)
 	EXPECT_EQ(NR_PARTITIONS, news.removes.nr);
 }
 
-/* Its user would go on with the data of another place. */
+/* The opener would continue with the data of another place. */
 TEST_F(loop, offset_stays_while_a_partition_is_claimed)
 {
 	struct watch *t = &self->t.w;

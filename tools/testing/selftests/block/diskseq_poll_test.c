@@ -242,8 +242,8 @@ TEST_F(removable, medium_gone_and_back_has_a_new_number)
 }
 
 /*
- * A drive that flaps: a medium comes and goes all the time, and no open has looked
- * since it did so first.
+ * A drive that flaps: its medium appears and disappears repeatedly, and the
+ * disk has not been opened since the first change.
  */
 TEST_F(removable, medium_that_comes_and_goes_assigns_once_until_opened)
 {

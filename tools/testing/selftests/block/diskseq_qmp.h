@@ -62,8 +62,8 @@ static inline int qmp_read_line(struct qmp *qmp)
 }
 
 /*
- * Command and arguments as JSON, these without the outer braces. Events, and what
- * is left of answers to another program, are passed over.
+ * Command and arguments as JSON, these without the outer braces. Events, and
+ * remains of replies to another program, are ignored.
  */
 static inline int qmp_ask(struct qmp *qmp, const char *command, const char *args)
 {

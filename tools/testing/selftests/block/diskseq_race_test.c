@@ -4,8 +4,8 @@
  * assigned twice, no reader sees one disk's number decrease, and each number is
  * announced by exactly one event.
  *
- * DISKSEQ_CYCLES in the environment: how many times, in all, to give disks
- * another content. Without it they do so for a while.
+ * DISKSEQ_CYCLES in the environment: the total number of media changes. Without
+ * it they do so for a while.
  */
 #define _GNU_SOURCE
 #include <pthread.h>

@@ -19,8 +19,8 @@ static inline int disk_poll(const char *disk, const char *msecs)
 }
 
 /*
- * An open asks for a new medium, and counts as a look at it. The next change is
- * new only to a kernel that was asked after the last one.
+ * An open checks for a new medium and handles a pending change. A change is
+ * only new if the previous one has been handled.
  */
 static inline int disk_look(const char *disk)
 {

@@ -8,8 +8,9 @@
 #include "../kselftest_harness.h"
 
 /*
- * Skip a test if there is a @reason, such as the one that its fixture has found:
- * of the kernels that these tests run on not all skip one whose set-up does.
+ * Skip a test if there is a @reason, such as one found by its fixture: with the
+ * kselftest harness of older kernels, SKIP() in a set-up does not skip the
+ * test.
  */
 #define SKIP_IF(statement, reason) do { \
 	const char *__why = (reason); \

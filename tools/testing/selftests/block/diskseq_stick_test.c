@@ -18,7 +18,10 @@
 #define POLL_MS		"2"
 #define NR_POLLS	150
 
-/* What is behind the USB of it; nothing else of it has a medium. */
+/*
+ * The drive of the stick in QEMU's object tree, the only part of the stick that
+ * has a medium.
+ */
 #define STICK_DRIVE	"/machine/peripheral/" STICK "/" STICK ".0/legacy[0]"
 #define SLOW		"diskseq-slow"
 /* Before it looks for disks, the driver waits, in seconds. */

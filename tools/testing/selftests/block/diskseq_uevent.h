@@ -280,7 +280,10 @@ static inline unsigned int uevent_unaccounted(int fd, struct uevent_log *log,
 	}
 }
 
-/* The next event of a disk that @is holds for and whose DEVPATH has @part in it */
+/*
+ * The next event of a disk for which @is returns true and whose DEVPATH
+ * contains @part
+ */
 static inline int uevent_wait_for_disk(int fd, struct uevent_log *log,
 				       bool (*is)(const struct uevent *ev),
 				       const char *part, struct uevent *ev)

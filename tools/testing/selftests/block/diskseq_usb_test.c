@@ -129,7 +129,7 @@ TEST_F(stick, medium_that_is_locked_in_keeps_its_number)
 	close(fd);
 }
 
-/* Out with it, locked or not; where the gadget cannot do that, unlock it. */
+/* Eject by force; unlock first if the gadget does not support that. */
 static int force_out(int fd)
 {
 	int ret = lun_set("forced_eject", "1");

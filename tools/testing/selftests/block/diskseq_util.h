@@ -114,7 +114,10 @@ static inline int write_text(const char *path, const char *text)
 	return len < 0 ? len : 0;
 }
 
-/* A driver may be a module; never mind if not, the caller looks again. */
+/*
+ * Load the driver if it is a module. Errors are ignored, because the caller
+ * checks for the driver.
+ */
 static inline void load_module(const char *name, const char *parameter)
 {
 	pid_t pid;
@@ -178,8 +181,8 @@ static inline bool wait_for_count(const unsigned int *counter, unsigned int leas
 }
 
 /*
- * The exit status of a child. -ETIMEDOUT: it has not ended, as one does that a
- * hanging kernel does not release; -EINTR: a signal ended it.
+ * The exit status of a child. -ETIMEDOUT: it has not ended, because it hangs in
+ * the kernel; -EINTR: a signal ended it.
  */
 static inline int wait_for_exit(pid_t pid, int timeout_ms)
 {

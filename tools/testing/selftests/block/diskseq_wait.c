@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * How to attach a file to a loop device and wait for the uevent that reports it,
- * step by step as in Documentation/block/diskseq.rst. An example to take from:
+ * step by step as in Documentation/block/diskseq.rst. An example to copy from:
  * plain netlink, no library, and no time limit.
  *
  *   diskseq_wait FILE [PARTITION]
@@ -77,7 +77,8 @@ static int wait_subscribe(struct wait_source *src)
  * Step 2: attach, and read the number from the same descriptor. As long as that is
  * open, another program's LOOP_CLR_FD only marks the device to be detached at the
  * last close, and attaching another file or removing the device fails with EBUSY:
- * the number is that of @file. See there for LOOP_CHANGE_FD and a moved offset.
+ * the number is that of @file. For LOOP_CHANGE_FD and a changed offset see
+ * Documentation/block/diskseq.rst.
  */
 static int wait_attach(int loop, int file, __u32 flags, __u64 *diskseq)
 {
@@ -139,7 +140,10 @@ static bool wait_is_of(const char *devpath, const char *disk)
 	return !strncmp(name, disk, n) && (name[n] == '\0' || name[n] == '/');
 }
 
-/* Step 3: a smaller number is old news, a greater one means another disk. */
+/*
+ * Step 3: a smaller number is about an earlier medium; a greater one means that
+ * the disk was reused.
+ */
 static bool wait_judge(const char *buf, size_t len, struct wait_event *ev,
 		       enum wait_verdict *verdict)
 {
@@ -158,9 +162,9 @@ static bool wait_judge(const char *buf, size_t len, struct wait_event *ev,
 }
 
 /*
- * Step 4: what no event reports any more, the kernel does. What it is asked for by
- * name has the number, or is another disk. Whatever attaching announces has been
- * announced when that has returned, so there is no event left to wait for.
+ * Step 4: an event was lost, so look for the state instead. Open the device by
+ * its name and compare the number: if it differs, the disk has been reused. An
+ * attach has sent all of its events when it returns, so none is still to come.
  */
 static enum wait_verdict wait_ask(const struct wait_event *ev)
 {
@@ -182,10 +186,10 @@ static enum wait_verdict wait_ask(const struct wait_event *ev)
 }
 
 /*
- * Steps 3 and 4. ENOBUFS comes once, and from then on the kernel drops all
- * further events in silence until the queue has been read empty: only there is
- * it of use to ask. Whoever keeps the socket for the next disk must keep @lost
- * with it, for an ENOBUFS that came before the disk was attached counts too.
+ * Steps 3 and 4. ENOBUFS is returned once. After it the kernel drops all
+ * further events silently until the queue is empty, so look for the state only
+ * then. A program that uses the socket for the next disk as well must keep
+ * @lost with it, because an ENOBUFS from before the attach counts, too.
  */
 static enum wait_verdict wait_for(struct wait_source *src, struct wait_event *ev)
 {

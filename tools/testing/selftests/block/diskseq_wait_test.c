@@ -243,7 +243,7 @@ TEST_F(wait, asks_and_learns_that_the_disk_is_another)
 	EXPECT_EQ(WAIT_GONE, wait_for(&self->src, &self->ev));
 }
 
-/* An event of root's, by which the disk is another by now */
+/* A forged event (root may send one) with another number of the disk */
 static int forge(const char *disk, __u64 seq)
 {
 	struct sockaddr_nl group = { .nl_family = AF_NETLINK, .nl_groups = 1 };

@@ -182,7 +182,7 @@ static inline int wait_for_change(struct watch *w, __u64 *seq)
 	return ret;
 }
 
-/* So many events of partitions, all with the number @seq */
+/* @nr events of partitions, all with the number @seq */
 static inline void check_partition_events(struct __test_metadata *_metadata,
 					  const struct partition_news *news,
 					  unsigned int nr, __u64 seq)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A zram device is another medium when it gets a size and when it is reset, and an
- * opener at each event keeps it from neither.
+ * A zram device is another medium when it gets a size and when it is reset, and
+ * an opener at each event makes neither of them fail.
  */
 #define _GNU_SOURCE
 #include "diskseq.h"
@@ -130,8 +130,8 @@ TEST_F(zram, what_is_refused_changes_nothing)
 static const char not_called[] = "no event calls a program that would be in the way";
 
 /*
- * A user's commands do not fail for the programs that the events of the command
- * before have called.
+ * A command does not fail because the events of the preceding command made a
+ * program open the device.
  */
 TEST_F(zram, reset_does_not_fail_for_an_opener_of_the_events_before)
 {
