@@ -313,9 +313,10 @@ TEST_F(md, a_stopped_array_does_not_come_back)
 	}
 	/*
 	 * One that has found the node and is preempted until the disk is gone
-	 * does create it: seen once in 800 stops, where it was 25 of 40.
+	 * does create it: seen once in 800 stops, and twice in 40 on a busy
+	 * machine, where it was 25 of 40.
 	 */
-	EXPECT_GE(1, back) {
+	EXPECT_GE(ROUNDS / 10, back) {
 		TH_LOG("%u of %d, %u opens", back, ROUNDS, opens);
 	}
 }
