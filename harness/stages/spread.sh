@@ -11,7 +11,8 @@
 
 # A debug kernel needs its memory and its time limits for itself.
 if [ -z "${GUESTS:-}" ]; then
-	GUESTS=$(nproc)
+	# One more than processors: the tests wait for much of their time.
+	GUESTS=$(($(nproc) + 1))
 	[ "$GUESTS" -le 3 ] || GUESTS=3
 	[ -z "${DEBUG:-}" ] || GUESTS=1
 fi
