@@ -85,6 +85,9 @@ export TIMEOUT=1
 dies "one that hangs" timeout "hang was running" spread one hang
 unset TIMEOUT
 dies "QEMU that does not start" qemu "$OUT/guest-1/qemu.log" spread nothing-1 nothing-2
+export ACCEL=kvm KVM_DEVICE="$T/none"
+dies "a guest that is not even begun" qemu "$T/none" spread one two
+unset ACCEL KVM_DEVICE
 
 rm -rf "$OUT" "$HANGING"
 mkdir "$OUT"

@@ -32,10 +32,12 @@ exec 3>"$scratch/tap"
 for number in $(seq "$GUESTS"); do
 	guest=$OUT/guest-$number
 	mkdir "$guest"
+	# What it may end without
+	touch "$guest/console.log" "$guest/commands" "$guest/times"
 	ln -s ../kernel ../initramfs.cpio "$guest/"
 	sed -n "s/^$number //p" "$OUT/spread" >"$guest/tests"
 	OUT=$guest TEST=$(paste -s -d , "$guest/tests") GUEST_NUMBER=$number \
-		"$HARNESS/stages/boot.sh" >&3 2>"$guest/errors" &
+		"$HARNESS/stages/boot.sh" >&3 3>&- 2>"$guest/errors" &
 	child="$child $!"
 done
 exec 3>&-

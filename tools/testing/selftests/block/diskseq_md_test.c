@@ -108,23 +108,16 @@ static int md_start(int fd, const struct loop *member)
 	return 0;
 }
 
-/*
- * udev has it open for a moment after each start. And a stop leaves MD_CLOSING set
- * in 5.10.262, with these patches or without: so the first stop of the next
- * array that is started through the same descriptor fails, and clears the flag.
- */
+/* udev has it open for a moment after each start. */
 static int md_stop(int fd)
 {
 	long long deadline = now_ms() + PATIENCE_MS;
-	bool again = true;
 	int err;
 
 	while (ioctl(fd, STOP_ARRAY, NULL)) {
 		err = errno;
-		if (err != EBUSY || now_ms() > deadline ||
-		    (!again && !udev_is_running()))
+		if (err != EBUSY || now_ms() > deadline || !udev_is_running())
 			return -err;
-		again = false;
 		nap();
 	}
 	return 0;
