@@ -83,6 +83,7 @@ dies "one that runs fewer tests than it should" truncated "none of the guests" s
 dies "one that reports a bug" oops "reported a bug during warn" spread one warn
 export TIMEOUT=1
 dies "one that hangs" timeout "hang was running" spread one hang
+dies "one that panics beside it" oops "panicked during panic" spread hang panic
 unset TIMEOUT
 dies "QEMU that does not start" qemu "$OUT/guest-1/qemu.log" spread nothing-1 nothing-2
 export ACCEL=kvm KVM_DEVICE="$T/none"

@@ -63,10 +63,19 @@ came_to_the_end() {
 	esac
 }
 
-for guest in "$OUT"/guest-*; do
-	[ -d "$guest" ] || guest=$OUT
-	came_to_the_end
-done
+each_guest() {
+	for guest in "$OUT"/guest-*; do
+		[ -d "$guest" ] || guest=$OUT
+		"$@"
+	done
+}
+
+# A panic says more than that another guest took too long.
+any_panic() {
+	[ -z "$(panic_in "$guest/console.log")" ] || came_to_the_end
+}
+each_guest any_panic
+each_guest came_to_the_end
 # Each guest ran what it took for its tests: it is the programs of all that count.
 grep -qx complete "$OUT/results" || die truncated "a test was run by none of the guests"
 
