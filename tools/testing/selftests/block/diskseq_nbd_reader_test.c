@@ -72,7 +72,6 @@ TEST_F_TIMEOUT(nbd, readers_see_one_export_under_one_number, 120)
 	size_t n;
 
 	SKIP_IF(return, self->reason);
-	limit_rounds(rounds);
 
 	ASSERT_NE(0, watch_number(&t->w));
 	r.log = calloc(r.room, sizeof(*r.log));
@@ -141,7 +140,6 @@ TEST_F_TIMEOUT(nbd, a_connect_survives_other_openers, 120)
 	__u64 first, seq;
 
 	SKIP_IF(return, self->reason);
-	limit_rounds(rounds);
 
 	ASSERT_EQ(0, watch_settle(&t->w));
 	first = watch_number(&t->w);
@@ -189,7 +187,6 @@ TEST_F_TIMEOUT(nbd, can_be_connected_again_at_once_with_an_opener, 120)
 	struct opener o;
 
 	SKIP_IF(return, self->reason);
-	limit_rounds(rounds);
 
 	server_stop(&t->server);
 	ASSERT_EQ(0, opener_start(&o, t->w.name, false));

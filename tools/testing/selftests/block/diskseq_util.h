@@ -56,15 +56,6 @@ static inline int test_rounds(int most)
 }
 
 /*
- * The time limit of a test allows for the most rounds.  One that hangs in a few of them
- * is ended by a signal before that.
- */
-static inline void limit_rounds(int rounds)
-{
-	alarm(30 + rounds / 5);
-}
-
-/*
  * A machine that other programs use is only suspended, and a driver only unloaded, if
  * that is asked for.
  */
