@@ -99,6 +99,10 @@ make_scratch() {
 lock() {
 	mkdir -p "$CACHE/lock" 2>/dev/null || die disk "cannot make $CACHE/lock"
 	eval "exec $1>\"\$CACHE/lock/\$2\""
+	wait_for_lock "$@"
+}
+
+wait_for_lock() {
 	flock -n "$1" && return
 	say "waiting for another run that uses $2" >&2
 	flock "$1"
@@ -139,10 +143,13 @@ install_packages() {
 		sudo -n true 2>/dev/null ||
 			die tool "missing Debian packages:$need_packages (not root, and no sudo without a password)"
 	fi
-	lock 7 apt
+	mkdir -p "$CACHE" 2>/dev/null || die disk "cannot make $CACHE"
+	# of the machine, whose apt is the same for every cache; its own lock fails at once
+	exec 7</var/lib/apt
+	wait_for_lock 7 apt
 	# to stderr: a program may read what the caller prints
 	say "installing Debian packages:$need_packages" >&2
-	install_now >"$CACHE/apt.log" 2>&1 </dev/null ||
+	install_now >"$CACHE/apt.log" 2>&1 </dev/null 7<&- ||
 		die_log tool "$CACHE/apt.log" "apt-get cannot install$need_packages"
 	exec 7>&-
 }
