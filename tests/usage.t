@@ -29,6 +29,7 @@ check "that a package is installed is not said where a program reads" \
 
 fake_qemu pass
 dies "KVM for another machine's kernel" usage ARCH= env BASE=v5.14 ARCH=arm64 ACCEL=kvm "$HARNESS/stages/boot.sh"
+check "OUT with a comma" env OUT="$T/a,b" "$run" BASE=v5.14
 check "TEST with a pattern" "$run" BASE=v5.14 TEST='f*'
 check "and it reaches the guest" grep -q "TEST=f\*" "$T/out/commands"
 check "a guest that is kept waiting does not panic over its timer" grep -q ' no_timer_check ' "$T/out/commands"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # boot.sh sets $option_out
 # Adds to QEMU's command line the drives whose media the tests change, all of
 # them empty: a CD drive behind SATA and one behind SCSI, a floppy drive, and a
 # USB bus to plug sticks into. The tests change media, and plug sticks in,
@@ -11,7 +11,7 @@
 for medium in a b; do
 	[ -f "$OUT/medium-$medium" ] || yes "diskseq medium $medium" |
 		head -c 1474560 >"$OUT/medium-$medium"
-	set -- "$@" -blockdev "driver=raw,node-name=medium-$medium,read-only=on,file.driver=file,file.filename=$OUT/medium-$medium"
+	set -- "$@" -blockdev "driver=raw,node-name=medium-$medium,read-only=on,file.driver=file,file.filename=$option_out/medium-$medium"
 done
 
 # No path of a file, for those of sockets may not be long.

@@ -57,14 +57,17 @@ for name in $(variable_names guest) RACE_WAY ICOUNT HOOK DISKSEQ_NO_PROBE SHELL_
 	[ -z "$value" ] || append="$append $name=$(echo "$value" | tr ' ' ,)"
 done
 
+# In a list of options a comma ends a value; two are one that is part of it.
+option_out=$(printf '%s\n' "$OUT" | sed 's/,/,,/g')
+
 # The image serves many runs: what a guest writes is gone with it.
 case $GUEST in
 userland)
 	unit=diskseq.target
 	[ -z "${SHELL_ONLY:-}" ] || unit=diskseq-shell.service
 	append="$append root=/dev/vda rootfstype=ext4 rw systemd.unit=$unit"
-	set -- -m 1024 -drive "file=$OUT/root.ext4,format=raw,if=virtio,snapshot=on" \
-		-drive "file=$OUT/tests.tar,format=raw,if=virtio,readonly=on" ;;
+	set -- -m 1024 -drive "file=$option_out/root.ext4,format=raw,if=virtio,snapshot=on" \
+		-drive "file=$option_out/tests.tar,format=raw,if=virtio,readonly=on" ;;
 soak)	# thousands of disks
 	set -- -m 2048 -initrd "$OUT/initramfs.cpio" ;;
 *)	memory=512
@@ -100,15 +103,15 @@ if [ -n "${SHELL_ONLY:-}" ]; then
 fi
 
 case $ARCH in
-s390x)	set -- "$@" -chardev "file,id=console,path=$OUT/console.log" -device sclpconsole,chardev=console ;;
+s390x)	set -- "$@" -chardev "file,id=console,path=$option_out/console.log" -device sclpconsole,chardev=console ;;
 *)	set -- "$@" -serial "file:$OUT/console.log" ;;
 esac
 set -- "$@" \
-	-chardev "file,id=tap,path=$OUT/results.tap" \
+	-chardev "file,id=tap,path=$option_out/results.tap" \
 	-device virtserialport,chardev=tap,name=diskseq.tap
 case ,${DEBUG:-}, in
 *,gcov,*)
-	set -- "$@" -chardev "file,id=gcov,path=$OUT/coverage.tar" \
+	set -- "$@" -chardev "file,id=gcov,path=$option_out/coverage.tar" \
 		-device virtserialport,chardev=gcov,name=diskseq.gcov ;;
 esac
 for word; do
