@@ -140,6 +140,75 @@ TEST_F(data, written_before_detach_is_in_the_file_after_it)
 	EXPECT_EQ('x', buf[sizeof(buf) - 1]);
 }
 
+/* Another opener, again and again: it writes a counter and closes the disk. */
+struct counting {
+	const char *name;
+	__u64 seq;		/* the number of the medium that is written to */
+	unsigned int count;
+	unsigned int written;	/* the last one whose calls all succeeded */
+	bool stop;
+};
+
+static void count_once(struct counting *c, unsigned int *page)
+{
+	int fd = open_disk(c->name, O_RDWR);
+	__u64 seq = 0;
+	bool ok;
+
+	if (fd < 0)
+		return;
+	page[0] = ++c->count;
+	ok = !diskseq_ioctl(fd, &seq) && seq == c->seq &&
+	     pwrite(fd, page, page_size, page_size) == page_size &&
+	     !diskseq_ioctl(fd, &seq) && seq == c->seq;
+	if (!close(fd) && ok)
+		__atomic_store_n(&c->written, c->count, __ATOMIC_RELEASE);
+}
+
+static void *count_without_pause(void *arg)
+{
+	struct counting *c = arg;
+	unsigned int *page = calloc(1, page_size);
+
+	while (page && !flag_is_set(&c->stop))
+		count_once(c, page);
+	free(page);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(data, written_by_another_opener_is_in_the_file_after_detach, 120)
+{
+	struct counting c = { .name = self->img.lo.name };
+	int n, ret, rounds = test_rounds(NR_CYCLES);
+	int fd = self->img.lo.fd, file = self->img.a;
+	unsigned int lost = 0, held = 0;
+	pthread_t thread;
+	off_t at;
+
+	SKIP_IF(return, self->reason);
+
+	ASSERT_EQ(sizeof(held), pwrite(file, &held, sizeof(held), page_size));
+	for (n = 0; n < rounds; n++) {
+		ASSERT_EQ(0, loop_configure(fd, file, 0));
+		ASSERT_EQ(0, diskseq_ioctl(fd, &c.seq));
+		c.stop = false;
+		ASSERT_EQ(0, pthread_create(&thread, NULL, count_without_pause, &c));
+		EXPECT_TRUE(wait_for_count(&c.written, c.written + 1));
+		/* many requests, so that the write-back takes some time */
+		for (at = 0; at < IMAGE_SIZE; at += 2 * page_size)
+			EXPECT_EQ(1, pwrite(fd, "x", 1, at));
+		ret = loop_detach(fd);
+		flag_set(&c.stop);
+		pthread_join(thread, NULL);
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(sizeof(held), pread(file, &held, sizeof(held), page_size));
+		lost += held < c.written;
+	}
+	EXPECT_EQ(0, lost) {
+		TH_LOG("lost in %u of %d detaches", lost, n);
+	}
+}
+
 TEST_F(data, of_the_old_file_does_not_show_after_attach)
 {
 	unsigned char *map;

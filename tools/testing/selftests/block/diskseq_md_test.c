@@ -5,6 +5,8 @@
  * is not what is cached of the array before.
  */
 #define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
 #include <linux/major.h>
 #include <linux/raid/md_p.h>
 #include <linux/raid/md_u.h>
@@ -73,12 +75,12 @@ static int md_add(int fd, const mdu_disk_info_t *disk)
 }
 
 /* RAID0 without a superblock: nothing is written, no program assembles it. */
-static int md_start(int fd, const struct loop *member)
+static int md_assemble(int fd, const struct loop *member, int nr)
 {
 	mdu_array_info_t array = {
 		.level = 0,
-		.nr_disks = NR_MEMBERS,
-		.raid_disks = NR_MEMBERS,
+		.nr_disks = nr,
+		.raid_disks = nr,
 		.md_minor = atoi(md_name + 2),
 		.not_persistent = 1,
 		.chunk_size = 65536,
@@ -88,7 +90,7 @@ static int md_start(int fd, const struct loop *member)
 
 	if (ioctl(fd, SET_ARRAY_INFO, &array))
 		return -errno;
-	for (i = 0; i < NR_MEMBERS; i++) {
+	for (i = 0; i < nr; i++) {
 		mdu_disk_info_t disk = {
 			.number = i,
 			.raid_disk = i,
@@ -103,9 +105,26 @@ static int md_start(int fd, const struct loop *member)
 		if (ret)
 			return ret;
 	}
+	return 0;
+}
+
+static int md_run(int fd)
+{
 	if (ioctl(fd, RUN_ARRAY, NULL))
 		return errno == EINVAL ? -ENODEV : -errno;	/* no raid0 */
 	return 0;
+}
+
+static int md_start_some(int fd, const struct loop *member, int nr)
+{
+	int ret = md_assemble(fd, member, nr);
+
+	return ret ?: md_run(fd);
+}
+
+static int md_start(int fd, const struct loop *member)
+{
+	return md_start_some(fd, member, NR_MEMBERS);
 }
 
 /* udev has it open for a moment after each start. */
@@ -358,36 +377,52 @@ static unsigned int other_pages(int fd, char c)
 	return other;
 }
 
-/* By another thread, through the descriptor that stops the one and starts the next */
+static bool member_has_other(const int *image, char c)
+{
+	int i;
+
+	for (i = 0; i < NR_MEMBERS; i++)
+		if (other_pages(image[i], c))
+			return true;
+	return false;
+}
+
+/* Stop the array @fd while another thread writes through @writer. */
+static int stop_while_written(int fd, int writer)
+{
+	struct writer w = { .fd = writer };
+	pthread_t thread;
+	int ret;
+
+	ret = pthread_create(&thread, NULL, writer_run, &w);
+	if (ret)
+		return -ret;
+	ret = wait_for_count(&w.written, NR_PAGES) ? md_stop(fd) : -ETIMEDOUT;
+	flag_set(&w.stop);
+	pthread_join(thread, NULL);
+	return ret;
+}
+
+/* Through the descriptor that stops the one and starts the next */
 TEST_F(md, what_is_written_to_an_array_is_not_in_the_next_one)
 {
 	unsigned int seen = 0, harmed = 0;
-	pthread_t thread;
-	int i, j, ret;
+	int i, ret;
 
 	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < ROUNDS; i++) {
-		struct writer w = { .fd = self->fd };
-		unsigned int other = 0;
-
 		ret = md_start(self->fd, self->member);
 		if (ret == -ENODEV)
 			SKIP(return, "needs raid0");
 		ASSERT_EQ(0, ret);
-		ASSERT_EQ(0, pthread_create(&thread, NULL, writer_run, &w));
-		ASSERT_TRUE(wait_for_count(&w.written, NR_PAGES));
-		EXPECT_EQ(0, md_stop(self->fd));
-		flag_set(&w.stop);
-		pthread_join(thread, NULL);
+		ASSERT_EQ(0, stop_while_written(self->fd, self->fd));
 
 		ASSERT_EQ(0, fill_members(self->image, 'b'));
 		ASSERT_EQ(0, md_start(self->fd, self->member));
 		seen += other_pages(self->fd, 'b') > 0;
 		fsync(self->fd);
-		for (j = 0; j < NR_MEMBERS; j++)
-			other += other_pages(self->image[j], 'b');
-		harmed += other > 0;
+		harmed += member_has_other(self->image, 'b');
 		EXPECT_EQ(0, md_stop(self->fd));
 	}
 	EXPECT_EQ(0, seen) {
@@ -398,21 +433,16 @@ TEST_F(md, what_is_written_to_an_array_is_not_in_the_next_one)
 	}
 }
 
-/* By another thread, through the descriptor of a partition that stops the array */
+/* Through the descriptor of a partition that stops the array */
 TEST_F(md, what_is_written_to_a_partition_is_not_in_the_next_array)
 {
 	const long long start = 64 * 512;
 	unsigned int harmed = 0;
-	pthread_t thread;
-	int i, j, ret;
+	int i, fd, ret;
 
 	SKIP_IF(return, self->reason);
 
 	for (i = 0; i < ROUNDS / 2; i++) {
-		unsigned int other = 0;
-		struct writer w = {};
-		int fd;
-
 		ret = md_start(self->fd, self->member);
 		if (ret == -ENODEV)
 			SKIP(return, "needs raid0");
@@ -423,22 +453,16 @@ TEST_F(md, what_is_written_to_a_partition_is_not_in_the_next_array)
 		close(fd);
 		ASSERT_EQ(0, partition_ioctl(self->fd, BLKPG_ADD_PARTITION, 1,
 					     start, NR_PAGES * PAGE));
-		w.fd = open_partition(md_name, 1, O_RDWR);
-		ASSERT_LE(0, w.fd);
+		fd = open_partition(md_name, 1, O_RDWR);
+		ASSERT_LE(0, fd);
 		close(self->fd);
-		self->fd = w.fd;
-		ASSERT_EQ(0, pthread_create(&thread, NULL, writer_run, &w));
-		EXPECT_TRUE(wait_for_count(&w.written, NR_PAGES));
-		EXPECT_EQ(0, md_stop(self->fd));
-		flag_set(&w.stop);
-		pthread_join(thread, NULL);
+		self->fd = fd;
+		ASSERT_EQ(0, stop_while_written(self->fd, self->fd));
 
 		ASSERT_EQ(0, fill_members(self->image, 'b'));
 		ASSERT_EQ(0, md_start(self->fd, self->member));
 		fsync(self->fd);
-		for (j = 0; j < NR_MEMBERS; j++)
-			other += other_pages(self->image[j], 'b');
-		harmed += other > 0;
+		harmed += member_has_other(self->image, 'b');
 		EXPECT_EQ(0, md_stop(self->fd));
 		EXPECT_EQ(0, md_close(&self->w, &self->fd));
 		self->fd = md_open(md_name);
@@ -446,6 +470,163 @@ TEST_F(md, what_is_written_to_a_partition_is_not_in_the_next_array)
 	}
 	EXPECT_EQ(0, harmed) {
 		TH_LOG("%u of %d wrote to the next one's members", harmed, i);
+	}
+}
+
+struct stopper {
+	int fd;
+	int ret;
+	unsigned int ready;
+	bool go;
+	unsigned int unlocked;	/* the stop has unlocked the array */
+	bool restarted;		/* the next one runs */
+};
+
+static void *stop_run(void *arg)
+{
+	struct stopper *s = arg;
+
+	counter_inc(&s->ready);
+	while (!flag_is_set(&s->go))
+		;
+	s->ret = ioctl(s->fd, STOP_ARRAY, NULL) ? -errno : 0;
+	return NULL;
+}
+
+/* Threads that are created from now on inherit it. */
+static int run_on(int cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set) ? -errno : 0;
+}
+
+/*
+ * RUN_ARRAY waits for a stop to unlock the array, and has nothing to run then. This
+ * thread has the priority over the one that stops, on the same processor, and uses it up
+ * until the next array runs.
+ */
+static void *preempt_run(void *arg)
+{
+	const struct sched_param param = { .sched_priority = 1 };
+	struct stopper *s = arg;
+	long long deadline;
+
+	/* if it may not: the stop goes on too early to do harm */
+	sched_setscheduler(0, SCHED_FIFO, &param);
+	while (ioctl(s->fd, RUN_ARRAY, NULL) && errno == EBUSY)
+		nap();
+	counter_inc(&s->unlocked);
+	deadline = now_ms() + 500;
+	while (!flag_is_set(&s->restarted) && now_ms() < deadline)
+		;
+	return NULL;
+}
+
+/* Start an array through @fd before the stop of the one before returns. */
+static int start_during_stop(struct stopper *s, const struct loop *member)
+{
+	pthread_t preempt, stop;
+	int ret;
+
+	ret = run_on(1);
+	if (!ret)
+		ret = -pthread_create(&preempt, NULL, preempt_run, s);
+	if (!ret)
+		ret = -pthread_create(&stop, NULL, stop_run, s);
+	if (ret)
+		return ret;
+	ret = run_on(0);
+	if (!ret && !wait_for_count(&s->unlocked, 1))
+		ret = -ETIMEDOUT;
+	if (!ret)
+		ret = md_start_some(s->fd, member, 1);
+	if (!ret)
+		ret = partition_ioctl(s->fd, BLKPG_ADD_PARTITION, 1, PAGE, PAGE);
+	flag_set(&s->restarted);
+	pthread_join(stop, NULL);
+	pthread_join(preempt, NULL);
+	return ret ?: s->ret;
+}
+
+/* By another thread: the stop has unlocked the array then, but not returned. */
+TEST_F(md, started_during_a_stop_keeps_its_partitions)
+{
+	unsigned int lost = 0;
+	int i, ret;
+
+	SKIP_IF(return, self->reason);
+	if (udev_is_running())
+		SKIP(return, "udev opens the array, and an open scans it");
+	if (run_on(1))
+		SKIP(return, "needs two processors");
+
+	for (i = 0; i < ROUNDS / 4; i++) {
+		struct stopper s = { .fd = self->fd, .go = true };
+
+		/* not the same member: the stop may not have released that */
+		ret = md_start_some(self->fd, &self->member[0], 1);
+		if (ret == -ENODEV)
+			SKIP(return, "needs raid0");
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, start_during_stop(&s, &self->member[1]));
+		lost += !partition_exists(md_name, 1);
+		ASSERT_EQ(0, md_stop(self->fd));
+	}
+	EXPECT_EQ(0, lost) {
+		TH_LOG("%u of %d lost them", lost, i);
+	}
+}
+
+/* RUN_ARRAY writes that back before the array runs, in requests that are not merged. */
+static int dirty_member(int fd)
+{
+	off_t at;
+
+	for (at = 0; at < IMAGE_SIZE; at += 2 * PAGE)
+		if (pwrite(fd, "x", 1, at) != 1)
+			return -errno;
+	return 0;
+}
+
+/* The stop began when the array did not run yet, and has waited for the start. */
+TEST_F(md, started_with_another_opener_is_not_stopped)
+{
+	unsigned int stopped = 0;
+	pthread_t thread;
+	int i, fd, ret;
+
+	SKIP_IF(return, self->reason);
+
+	for (i = 0; i < ROUNDS / 4; i++) {
+		struct stopper s = { .fd = self->fd };
+
+		ASSERT_EQ(0, md_assemble(self->fd, self->member, NR_MEMBERS));
+		ASSERT_EQ(0, dirty_member(self->member[0].fd));
+		fd = open_disk(md_name, O_RDONLY);
+		ASSERT_LE(0, fd);
+		ASSERT_EQ(0, pthread_create(&thread, NULL, stop_run, &s));
+		ASSERT_TRUE(wait_for_count(&s.ready, 1));
+		flag_set(&s.go);
+		ret = md_run(self->fd);
+		pthread_join(thread, NULL);
+		close(fd);
+		if (s.ret && ret == -ENODEV)
+			SKIP(return, "needs raid0");
+		/* it may also come first, and leave nothing to start */
+		stopped += !s.ret && !ret;
+		if (s.ret)
+			ASSERT_EQ(0, md_stop(self->fd));
+
+		/* the next start must be the first one of its array */
+		ASSERT_EQ(0, md_close(&self->w, &self->fd));
+		self->fd = md_open(md_name);
+		ASSERT_LE(0, self->fd);
+	}
+	EXPECT_EQ(0, stopped) {
+		TH_LOG("%u of %d", stopped, i);
 	}
 }
 
