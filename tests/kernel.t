@@ -101,6 +101,14 @@ touch -d '2 days ago' "$cache/kernel/trixie/package"
 NO_SUITE=1 check "nor when it is old" with_apt "$run" KERNEL=debian:trixie
 said "but that is said" 'no newer kernel can be fetched'
 
+# newer packages have the kernel beside its modules
+rm -r "$cache/kernel/trixie" "$T"/pool/linux-binary-*
+mkdir -p "$T/root/usr/lib/modules/6.6.6-test"
+image "$T/root/usr/lib/modules/6.6.6-test/vmlinuz" 6.6.6-test
+package linux-binary-6.6.6-test
+check "a Debian kernel in its modules' folder" with_apt "$run" KERNEL=debian:trixie
+check "it is what boots, too" cmp "$T/out/kernel" "$T/bzImage"
+
 check "a kernel by its path, with modules: exits 0 though tests fail" "$run" KERNEL="$T/bzImage" MODULES="$T/6.6.6-test"
 said "a row with a case that failed is broken" '^  C4 +broken '
 said "one whose cases pass is kept" '^  D45 +kept '

@@ -47,7 +47,7 @@ keep() {
 			die_log kernel "$scratch/log" "cannot unpack ${deb##*/}"
 	done
 	mkdir -p "$scratch/new/lib/modules"
-	for file in "$scratch"/root/boot/vmlinuz-*; do
+	for file in "$scratch"/root/boot/vmlinuz-* "$scratch"/root/usr/lib/modules/*/vmlinuz; do
 		[ ! -f "$file" ] || mv "$file" "$scratch/new/vmlinuz"
 	done
 	release=$(image_release "$scratch/new/vmlinuz")
