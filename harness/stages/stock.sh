@@ -15,7 +15,7 @@
 get_packages() {
 	packages=$(private_apt apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts \
 		--no-breaks --no-replaces --no-enhances linux-image-amd64 |
-		grep -xE 'linux-(image|binary|modules)-[0-9].*') || return
+		grep -xE 'linux-(image|binary|modules|base)-[0-9].*') || return
 	# shellcheck disable=SC2086 # words
 	download $packages
 }
@@ -58,7 +58,7 @@ keep() {
 		die kernel "KERNEL=$KERNEL: the packages hold no kernel with its modules: $(cd "$scratch/deb" && echo *)"
 	depmod -b "$scratch/new" "$release"
 	# a package's name has the version in it
-	(cd "$scratch/deb" && echo *) | tr ' ' '\n' | sed -n 's/_amd64\.deb$//; s/_/ /p' | head -n 1 >"$scratch/new/package"
+	(cd "$scratch/deb" && echo *) | tr ' ' '\n' | sed -n '/^linux-base-/d; s/_amd64\.deb$//; s/_/ /p' | head -n 1 >"$scratch/new/package"
 	rm -rf "$kept"
 	mkdir -p "$CACHE/kernel"
 	mv "$scratch/new" "$kept"
