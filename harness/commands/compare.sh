@@ -56,7 +56,8 @@ while IFS='	' read -r name choices; do
 	version=
 	label="Debian $(echo "$choices" | sed 's/debian://g; s/ / or /g')"
 	if [ -f "$out/package" ]; then
-		version=$(cut -d- -f1 "$out/release" | cut -d+ -f1)
+		# not of its name, which has no sublevel in 6.1
+		version=$(cut -d' ' -f2 "$out/package" | sed 's/[-~].*//')
 		label="Linux $version, Debian ${choice#debian:} ($(cut -d' ' -f2 "$out/package"))"
 	fi
 	printf '%s\t%s\t%s\t%s\n' "$name" "${version:-$name}" "$label" "$reason" >>"$kernels"
