@@ -108,6 +108,14 @@ wait_for_lock() {
 	flock "$1"
 }
 
+# lock_apt: as 7. It is the machine's, whose apt is the same for every cache; apt's own
+# lock fails at once.
+lock_apt() {
+	[ -d /var/lib/apt ] || die tool "no apt here: /var/lib/apt does not exist"
+	exec 7</var/lib/apt
+	wait_for_lock 7 apt
+}
+
 # room MEGABYTES DIRECTORY: fail early rather than half-way
 room() {
 	mkdir -p "$2" 2>/dev/null || die disk "cannot make $2"
@@ -143,12 +151,10 @@ install_packages() {
 		sudo -n true 2>/dev/null ||
 			die tool "missing Debian packages:$need_packages (not root, and no sudo without a password)"
 	fi
-	mkdir -p "$CACHE" 2>/dev/null || die disk "cannot make $CACHE"
-	# of the machine, whose apt is the same for every cache; its own lock fails at once
-	exec 7</var/lib/apt
-	wait_for_lock 7 apt
+	lock_apt
 	# to stderr: a program may read what the caller prints
 	say "installing Debian packages:$need_packages" >&2
+	mkdir -p "$CACHE" 2>/dev/null || die disk "cannot make $CACHE"
 	install_now >"$CACHE/apt.log" 2>&1 </dev/null 7<&- ||
 		die_log tool "$CACHE/apt.log" "apt-get cannot install$need_packages"
 	exec 7>&-

@@ -185,7 +185,7 @@ wait "$child" || qemu_status=$?
 child=
 # QEMU 10.0 aborts now and then while a guest with several processors looks at its PCI
 # devices (iotlb_to_section; QEMU's issue 1921). No test has begun, so none is repeated.
-if [ "$qemu_status" = 134 ] && [ -z "$booted${QEMU_HAS_ABORTED:-}" ]; then
+if [ "$qemu_status" = 134 ] && [ -z "$verdict$booted${QEMU_HAS_ABORTED:-}" ]; then
 	say "QEMU aborted before the first test; once more: $(tail -n 1 "$OUT/qemu.log")" >&2
 	QEMU_HAS_ABORTED=1 exec "$0"
 fi

@@ -24,7 +24,7 @@ $arch_cc -static -O2 -Wall -Wextra -o "$OUT/init" "$HARNESS"/guest/init*.c >"$OU
 busybox() {
 	busybox=$CACHE/busybox
 	[ ! -x "$busybox" ] || return 0
-	lock 7 apt
+	lock_apt
 	make_scratch
 	say "fetching Debian's busybox-static"
 	(cd "$scratch" && apt-get download busybox-static &&
