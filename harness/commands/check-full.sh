@@ -26,7 +26,7 @@ only_variables check-full
 unset BASE LEG OUT
 
 FULL=$RESULTS/full
-mkdir -p "$FULL" 2>/dev/null || die disk "cannot make $FULL"
+make_dir "$FULL"
 lock 8 "check-full${only_base:+-$only_base}"
 
 legs=

@@ -67,7 +67,7 @@ die_log() {
 # out/last leads to it, and old ones go.
 results_dir() {
 	results_dir=$RESULTS/$(date +%Y%m%d-%H%M%S)-$$${1:+"-$1"}
-	mkdir -p "$results_dir" 2>/dev/null || die disk "cannot make $results_dir"
+	make_dir "$results_dir"
 	ln -sfn "${results_dir##*/}" "$RESULTS/last"
 	prune_out
 }
@@ -84,11 +84,15 @@ prune_out() {
 		done
 }
 
+make_dir() {
+	mkdir -p "$1" 2>/dev/null || die disk "cannot make $1"
+}
+
 # A temporary directory in the cache's own file system, so that its contents
 # can be renamed into place. Gone when the script ends, however it ends; what
 # kill -9 left behind is swept a day later.
 make_scratch() {
-	mkdir -p "$CACHE/tmp" 2>/dev/null || die disk "cannot make $CACHE/tmp"
+	make_dir "$CACHE/tmp"
 	find "$CACHE/tmp" -mindepth 1 -maxdepth 1 -mmin +1440 -exec rm -rf {} +
 	# The name first: of a mktemp that is killed the directory would stay.
 	scratch=$(mktemp -u "$CACHE/tmp/XXXXXX")
@@ -97,7 +101,7 @@ make_scratch() {
 
 # lock FD NAME: one at a time; the lock ends with the process
 lock() {
-	mkdir -p "$CACHE/lock" 2>/dev/null || die disk "cannot make $CACHE/lock"
+	make_dir "$CACHE/lock"
 	eval "exec $1>\"\$CACHE/lock/\$2\""
 	wait_for_lock "$@"
 }
@@ -118,7 +122,7 @@ lock_apt() {
 
 # room MEGABYTES DIRECTORY: fail early rather than half-way
 room() {
-	mkdir -p "$2" 2>/dev/null || die disk "cannot make $2"
+	make_dir "$2"
 	room_free=$(df -Pm "$2" | awk 'NR == 2 { print $4 }')
 	[ "$room_free" -ge "$1" ] ||
 		die disk "no space left: $2 has $room_free MB free, $1 MB are needed"
@@ -154,7 +158,7 @@ install_packages() {
 	lock_apt
 	# to stderr: a program may read what the caller prints
 	say "installing Debian packages:$need_packages" >&2
-	mkdir -p "$CACHE" 2>/dev/null || die disk "cannot make $CACHE"
+	make_dir "$CACHE"
 	install_now >"$CACHE/apt.log" 2>&1 </dev/null 7<&- ||
 		die_log tool "$CACHE/apt.log" "apt-get cannot install$need_packages"
 	exec 7>&-
