@@ -293,6 +293,17 @@ static int md_close(struct watch *w, int *fd)
 	return watch_wait(w, uevent_is_remove, PATIENCE_MS, &ev);
 }
 
+/* The next start is the first one of its array then. */
+static int md_reopen(struct watch *w, int *fd)
+{
+	int ret = md_close(w, fd);
+
+	if (ret)
+		return ret;
+	*fd = md_open(md_name);
+	return *fd < 0 ? *fd : 0;
+}
+
 /*
  * The events of a stop make programs open a disk that is about to be deleted,
  * and an open creates an array. The test can create the array again at once.
@@ -464,9 +475,7 @@ TEST_F(md, what_is_written_to_a_partition_is_not_in_the_next_array)
 		fsync(self->fd);
 		harmed += member_has_other(self->image, 'b');
 		EXPECT_EQ(0, md_stop(self->fd));
-		EXPECT_EQ(0, md_close(&self->w, &self->fd));
-		self->fd = md_open(md_name);
-		ASSERT_LE(0, self->fd);
+		ASSERT_EQ(0, md_reopen(&self->w, &self->fd));
 	}
 	EXPECT_EQ(0, harmed) {
 		TH_LOG("%u of %d wrote to the next one's members", harmed, i);
@@ -480,7 +489,7 @@ struct stopper {
 	bool go;
 	unsigned int unlocked;	/* the stop has unlocked the array */
 	bool restarted;		/* the next one runs */
-	bool returned;
+	bool returned;		/* the stop has */
 };
 
 static void *stop_run(void *arg)
@@ -558,7 +567,7 @@ static int start_during_stop(struct stopper *s, const struct loop *member,
 	return ret ?: s->ret;
 }
 
-/* By another thread: the stop has unlocked the array then, but not returned. */
+/* The stop of the one before has unlocked the array by then, but not returned. */
 TEST_F(md, started_during_a_stop_keeps_its_partitions)
 {
 	unsigned int lost = 0, early = 0;
@@ -589,7 +598,7 @@ TEST_F(md, started_during_a_stop_keeps_its_partitions)
 		SKIP(return, "each stop returned before the next start");
 }
 
-/* RUN_ARRAY writes that back before the array runs, in requests that are not merged. */
+/* Pages that do not adjoin: RUN_ARRAY writes them back first, in many requests. */
 static int dirty_member(int fd)
 {
 	off_t at;
@@ -628,11 +637,7 @@ TEST_F(md, started_with_another_opener_is_not_stopped)
 		stopped += !s.ret && !ret;
 		if (s.ret)
 			ASSERT_EQ(0, md_stop(self->fd));
-
-		/* the next start must be the first one of its array */
-		ASSERT_EQ(0, md_close(&self->w, &self->fd));
-		self->fd = md_open(md_name);
-		ASSERT_LE(0, self->fd);
+		ASSERT_EQ(0, md_reopen(&self->w, &self->fd));
 	}
 	EXPECT_EQ(0, stopped) {
 		TH_LOG("%u of %d", stopped, i);
