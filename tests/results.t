@@ -46,20 +46,24 @@ guest hang-in-test timeout "did not end within 1 s; plain was running" TIMEOUT=1
 END=1
 guest no-kvm qemu .
 
-# QEMU aborts the first $MOST times
+# QEMU dies of $SIGNAL the first $MOST times
 cat >"$T/qemu" <<'END'
 #!/bin/sh
-echo >>"$ABORTS"
-[ "$(wc -l <"$ABORTS")" -gt "$MOST" ] || kill -s ABRT $$
+echo >>"$CRASHES"
+[ "$(wc -l <"$CRASHES")" -gt "$MOST" ] || kill -s "$SIGNAL" $$
 exec "$TESTS/fake-qemu" "$@"
 END
 chmod +x "$T/qemu"
-export TESTS ABORTS="$T/aborts"
+export TESTS CRASHES="$T/crashes"
 fake_qemu pass
-check "QEMU that aborts before the first test is started once more" env MOST=1 QEMU="$T/qemu" "$run"
-said "and that is said" 'QEMU aborted before the first test; once more'
-: >"$ABORTS"
-dies "but not twice" qemu 'status 134' env MOST=2 QEMU="$T/qemu" "$run"
+for signal in ABRT SEGV; do
+	: >"$CRASHES"
+	check "QEMU that dies of SIG$signal before the first test is started once more" \
+		env MOST=1 SIGNAL="$signal" QEMU="$T/qemu" "$run"
+	said "and that is said" 'QEMU crashed before the first test; once more'
+done
+: >"$CRASHES"
+dies "but not twice" qemu 'status 139' env MOST=2 SIGNAL=SEGV QEMU="$T/qemu" "$run"
 
 # The kernel's own decoder is asked where there is debug information.
 tree=$T/cache/diskseq/tree/v5.14-series

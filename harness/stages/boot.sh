@@ -183,12 +183,14 @@ done
 qemu_status=0
 wait "$child" || qemu_status=$?
 child=
-# QEMU 10.0 aborts now and then while a guest with several processors looks at its PCI
-# devices (iotlb_to_section; QEMU's issue 1921). No test has begun, so none is repeated.
-if [ "$qemu_status" = 134 ] && [ -z "$verdict$booted${QEMU_HAS_ABORTED:-}" ]; then
-	say "QEMU aborted before the first test; once more: $(tail -n 1 "$OUT/qemu.log")" >&2
-	QEMU_HAS_ABORTED=1 exec "$0"
-fi
+# QEMU aborts (10.0) or gets SIGSEGV (7.2) now and then while a guest with several processors
+# looks at its PCI devices (iotlb_to_section; QEMU's issue 1921). No test has begun, so none
+# is repeated.
+case $qemu_status:$verdict$booted${QEMU_HAS_CRASHED:-} in
+134: | 139:)
+	say "QEMU crashed before the first test; once more: $(tail -n 1 "$OUT/qemu.log")" >&2
+	QEMU_HAS_CRASHED=1 exec "$0" ;;
+esac
 [ -n "$verdict" ] || [ "$qemu_status" = 0 ] ||
 	die_log qemu "$OUT/qemu.log" "QEMU failed with status $qemu_status"
 [ -z "$booted" ] || awk -v ms=$(($(milliseconds) - booted)) \
