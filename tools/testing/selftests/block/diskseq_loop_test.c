@@ -87,7 +87,7 @@ TEST_F(loop, attach_by_configure_gives_a_new_number)
 
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, variant->flags));
-	check_change(_metadata, &t->w, old, 1, appear(variant->flags));
+	check_attach(_metadata, &t->w, old, appear(variant->flags));
 }
 
 TEST_F(loop, attach_by_set_fd_gives_a_new_number)
@@ -101,7 +101,7 @@ TEST_F(loop, attach_by_set_fd_gives_a_new_number)
 
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, ioctl(t->lo.fd, LOOP_SET_FD, t->image));
-	check_change(_metadata, &t->w, old, 1, NO_PARTITIONS);
+	check_attach(_metadata, &t->w, old, NO_PARTITIONS);
 
 	if (!variant->flags)
 		return;
@@ -130,7 +130,7 @@ TEST_F(loop, attach_read_only_gives_a_new_number)
 	ASSERT_EQ(0, loop_open(&t->lo, O_RDONLY));
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, variant->flags));
-	check_change(_metadata, &t->w, old, 1, appear(variant->flags));
+	check_attach(_metadata, &t->w, old, appear(variant->flags));
 }
 
 TEST_F(loop, detach_by_clr_fd_gives_a_new_number)
@@ -142,7 +142,7 @@ TEST_F(loop, detach_by_clr_fd_gives_a_new_number)
 
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, variant->flags));
-	check_change(_metadata, &t->w, old, 1, appear(variant->flags));
+	check_attach(_metadata, &t->w, old, appear(variant->flags));
 
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, loop_detach(t->lo.fd));
@@ -159,7 +159,7 @@ TEST_F(loop, detach_by_autoclear_gives_a_new_number)
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image,
 				    variant->flags | LO_FLAGS_AUTOCLEAR));
-	check_change(_metadata, &t->w, old, 1, appear(variant->flags));
+	check_attach(_metadata, &t->w, old, appear(variant->flags));
 
 	old = watch_number(&t->w);
 	loop_close(&t->lo);
@@ -178,7 +178,7 @@ TEST_F(loop, deferred_detach_assigns_at_the_last_close_only)
 
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, variant->flags));
-	check_change(_metadata, &t->w, old, 1, appear(variant->flags));
+	check_attach(_metadata, &t->w, old, appear(variant->flags));
 
 	old = watch_number(&t->w);
 	opener = open_disk(t->lo.name, O_RDONLY);
@@ -207,7 +207,7 @@ TEST_F(loop, change_fd_gives_a_new_number)
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image,
 				    variant->flags | LO_FLAGS_READ_ONLY));
-	check_change(_metadata, &t->w, old, 1, appear(variant->flags));
+	check_attach(_metadata, &t->w, old, appear(variant->flags));
 
 	old = watch_number(&t->w);
 	ASSERT_EQ(0, ioctl(t->lo.fd, LOOP_CHANGE_FD, t->other));
@@ -248,7 +248,7 @@ TEST_F(loop, each_of_several_cycles_assigns_twice)
 		old = watch_number(&t->w);
 		ASSERT_EQ(0, loop_configure(t->lo.fd, t->image,
 					    variant->flags));
-		check_change(_metadata, &t->w, old, 1, appear(variant->flags));
+		check_attach(_metadata, &t->w, old, appear(variant->flags));
 		old = watch_number(&t->w);
 		ASSERT_EQ(0, loop_detach(t->lo.fd));
 		check_change(_metadata, &t->w, old, 1, vanish(variant->flags));

@@ -44,6 +44,7 @@ struct record {
 	__u64 diskseq;
 	int disk;		/* -1: none of ours */
 	bool media_change;
+	bool plain;
 	bool whole;
 };
 
@@ -133,6 +134,7 @@ static void *drain_events(void *arg)
 		rec->seqnum = ev.seqnum;
 		rec->diskseq = ev.diskseq;
 		rec->media_change = ev.media_change;
+		rec->plain = uevent_is_plain_change(&ev);
 		rec->whole = !ev.partition;
 		rec->disk = -1;
 		for (i = 0; i < NR_LOOPS; i++)
@@ -474,8 +476,13 @@ static void tally_events(struct race *race, struct tally *tally)
 	for (i = 0; i < race->nr_records; i++) {
 		const struct record *rec = &race->records[i];
 		size_t nr = rec->diskseq - race->base;
+		bool announces = rec->media_change;
 
 		if (rec->disk >= 0) {
+			/* an attach may send this one only */
+			if (rec->plain && rec->whole &&
+			    rec->diskseq > last[rec->disk])
+				announces = true;
 			if (!rec->diskseq)
 				tally->zeroes++;
 			if (rec->diskseq < last[rec->disk])
@@ -495,7 +502,7 @@ static void tally_events(struct race *race, struct tally *tally)
 			race->assigned[nr] = OTHER_DISK;
 			continue;
 		}
-		if (!rec->media_change)
+		if (!announces)
 			continue;
 		if (race->assigned[nr])
 			tally->twice++;

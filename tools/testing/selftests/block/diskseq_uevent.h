@@ -165,6 +165,13 @@ static inline bool uevent_is_media_change(const struct uevent *ev)
 	return ev->media_change;
 }
 
+/* Announces it a number, if @known is the highest that was announced before? */
+static inline bool uevent_announces(const struct uevent *ev, __u64 known)
+{
+	return ev->media_change ||
+	       (ev->diskseq > known && uevent_is_plain_change(ev));
+}
+
 static inline bool uevent_is_eject_request(const struct uevent *ev)
 {
 	return ev->eject_request;
