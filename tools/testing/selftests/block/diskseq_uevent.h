@@ -165,7 +165,7 @@ static inline bool uevent_is_media_change(const struct uevent *ev)
 	return ev->media_change;
 }
 
-/* Announces it a number, if @known is the highest that was announced before? */
+/* Does it announce a number? @known is the highest that was announced before. */
 static inline bool uevent_announces(const struct uevent *ev, __u64 known)
 {
 	return ev->media_change ||
