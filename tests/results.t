@@ -60,7 +60,7 @@ for signal in ABRT SEGV; do
 	: >"$CRASHES"
 	check "QEMU that dies of SIG$signal before the first test is started once more" \
 		env MOST=1 SIGNAL="$signal" QEMU="$T/qemu" "$run"
-	said "and that is said" 'QEMU crashed before the first test; once more'
+	said "and that is said" 'QEMU crashed before the first test; starting it again'
 done
 : >"$CRASHES"
 dies "but not twice" qemu 'status 139' env MOST=2 SIGNAL=SEGV QEMU="$T/qemu" "$run"

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Compiles each object that the series changes with allmodconfig, for the
 # architectures of harness/tables/cross-arches. A case is an object on one of them; one that
-# the architecture does not have (the floppy) is skipped. A warning in a file that
-# the series touches is a failure.
+# the architecture does not have, or that does not build there without the series either
+# (the floppy), is skipped. A warning in a file that the series touches is a failure.
 # Usage: harness/commands/cross.sh [NAME=VALUE...], with BASE= and CROSS=ARCH,...
 
 . "$(dirname "$0")/../lib/args.sh"
@@ -47,6 +47,21 @@ cross() {
 		HOSTCC='ccache gcc' LOCALVERSION= ${cflags:+"KCFLAGS=$cflags"} "$@"
 }
 
+# configure: an allmodconfig for $arch in $BUILD
+configure() {
+	mkdir -p "$BUILD"
+	cross KCONFIG_ALLCONFIG="$scratch/off" allmodconfig && cross -j"$(nproc)" prepare
+}
+
+# unpatched OBJECT: is it an object that does not build without the series either?
+unpatched() (
+	export VARIANT=base TREE="$CACHE/tree/$BASE-base"
+	BUILD=$TREE/build-cross-$arch
+	"$HARNESS/stages/tree.sh"
+	rm -f "$BUILD/$1"
+	configure && ! cross "$1"
+) >>"$OUT/$arch.unpatched.log" 2>&1
+
 passed=0 failed=0 skipped=0
 verdict() {
 	say "  $1: $BASE $arch $2"
@@ -62,10 +77,7 @@ while read -r arch prefix cflags <&6; do
 	room 500 "$CACHE"
 	BUILD=$TREE/build-cross-$arch
 	log=$OUT/$arch.log
-	mkdir -p "$BUILD"
-	{
-		cross KCONFIG_ALLCONFIG="$scratch/off" allmodconfig && cross -j"$(nproc)" prepare
-	} >"$log" 2>&1 || die_log build "$log" "$BASE cannot be prepared for $arch"
+	configure >"$log" 2>&1 || die_log build "$log" "$BASE cannot be prepared for $arch"
 	for object in $objects; do
 		rm -f "$BUILD/$object"
 	done
@@ -81,6 +93,9 @@ while read -r arch prefix cflags <&6; do
 			passed=$((passed + 1))
 		elif grep -q "No rule to make target '.*${object##*/}'" "$log"; then
 			verdict skipped "$object: $arch has none"
+			skipped=$((skipped + 1))
+		elif unpatched "$object"; then
+			verdict skipped "$object: does not build without the series either"
 			skipped=$((skipped + 1))
 		else
 			verdict failed "$object: does not build (log: $log)"

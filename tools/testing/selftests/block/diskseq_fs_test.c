@@ -133,7 +133,7 @@ static void check_detached(struct __test_metadata *_metadata, struct watch *w,
 	snprintf(w->name, sizeof(w->name), "%s", lo->name);
 	w->mark = 0;
 	w->known = 0;
-	w->highest = 0;
+	w->last_seen = 0;
 	for (i = 0; i < w->log.nr; i++)
 		if (uevent_is_own(&w->log.ev[i], w->name) &&
 		    w->log.ev[i].diskseq <= old)

@@ -115,7 +115,7 @@ TEST_F(loop, attach_by_set_fd_gives_a_new_number)
 	ASSERT_EQ(0, watch_hear(&t->w, &news));
 	EXPECT_EQ(0, news.media);
 	EXPECT_EQ(0, news.decreases);
-	EXPECT_EQ(old, t->w.highest);
+	EXPECT_EQ(old, t->w.last_seen);
 	EXPECT_LE(NR_PARTITIONS, news.adds.nr);
 }
 

@@ -177,7 +177,7 @@ static inline bool uevent_is_eject_request(const struct uevent *ev)
 	return ev->eject_request;
 }
 
-/* Sent by the kernel itself, not by a write to some uevent file. */
+/* An event of @disk that was not triggered by a write to a uevent file */
 static inline bool uevent_is_own(const struct uevent *ev, const char *disk)
 {
 	return !ev->uuid[0] && !strcmp(ev->disk, disk);
@@ -222,8 +222,8 @@ static inline int uevent_trigger(const char *disk, const char *uuid)
 }
 
 /*
- * Read everything that was sent before now: up to an event that is our own.
- * What is not in the log then did not happen; no sleep proves that.
+ * Read all events up to a synthetic one that is triggered here. An event that is not
+ * in the log then was not sent before; a sleep cannot prove that.
  */
 static inline int uevent_fence(int fd, const char *disk, struct uevent_log *log)
 {

@@ -12,9 +12,9 @@
 /* A disk, and what was reported so far */
 struct watch {
 	struct uevent_log log;
-	size_t mark;		/* what is new in the log */
-	__u64 highest;		/* number of an event before that */
-	__u64 known;		/* highest that was announced */
+	size_t mark;		/* first event of the log not looked at yet */
+	__u64 last_seen;	/* number of the last event looked at */
+	__u64 known;		/* number that was announced last */
 	char name[64];
 	const char *fence;	/* a disk that stays, if this one may not */
 	int held;		/* a descriptor to ask, if an open may fail */
@@ -30,18 +30,18 @@ struct partition_news {
 
 /* What happened between two looks */
 struct news {
-	unsigned int media;	/* media changes that were announced */
+	unsigned int media;	/* events that announce a number */
 	unsigned int bare;	/* of these, without DISK_MEDIA_CHANGE=1 */
 	unsigned int ro;	/* the device became read-only, or writable */
-	unsigned int plain;	/* plain change events, since the last of them */
+	unsigned int plain;	/* plain change events from the last of these on */
 	unsigned int requests;	/* to eject the medium */
 	unsigned int decreases;	/* of the number, in SEQNUM order */
-	unsigned int stale;	/* media changes without a new number */
+	unsigned int stale;	/* DISK_MEDIA_CHANGE=1 without a new number */
 	unsigned int early;	/* events with a number not yet announced */
 	struct partition_news adds;
 	struct partition_news removes;
 	unsigned int partition_changes;
-	__u64 announced;	/* number of the last media change */
+	__u64 announced;	/* the last number that was announced */
 	__u64 last;		/* number of the disk's last event */
 };
 
@@ -88,9 +88,9 @@ static inline void partition_news_add(struct partition_news *news, __u64 seq)
 static inline void news_add(struct news *news, struct watch *w,
 			    const struct uevent *ev)
 {
-	if (ev->diskseq < w->highest)
+	if (ev->diskseq < w->last_seen)
 		news->decreases++;
-	w->highest = ev->diskseq;
+	w->last_seen = ev->diskseq;
 	if (ev->partition) {
 		if (uevent_is_add(ev))
 			partition_news_add(&news->adds, ev->diskseq);
@@ -113,7 +113,7 @@ static inline void news_add(struct news *news, struct watch *w,
 		w->known = ev->diskseq;
 		return;
 	}
-	/* that the device became read-only is in place before */
+	/* DISK_RO=1 may be sent between the assignment and the announcement */
 	if (ev->diskseq > w->known && !ev->ro_changed)
 		news->early++;
 	if (uevent_is_plain_change(ev))
@@ -175,7 +175,10 @@ static inline int watch_wait(struct watch *w,
 	}
 }
 
-/* Another medium is announced; its number goes to @seq, if wanted. */
+/*
+ * Wait for an event with DISK_MEDIA_CHANGE=1; its number goes to @seq, if wanted.
+ * Not for the attach of a loop device, which may send a plain change event only.
+ */
 static inline int wait_for_change(struct watch *w, __u64 *seq)
 {
 	struct uevent ev;
@@ -203,7 +206,7 @@ enum partitions {
 	NO_PARTITIONS,		/* no event of one */
 	PARTITIONS_APPEAR,	/* with the new number */
 	PARTITIONS_VANISH,	/* with the old number */
-	PARTITIONS_CHANGE,	/* both */
+	PARTITIONS_CHANGE,	/* both; numbers of removes are not checked */
 };
 
 #define NR_PARTITIONS	2	/* that backing_file() makes */
@@ -246,25 +249,25 @@ static inline __u64 check_numbers(struct __test_metadata *_metadata,
 	struct news news = {};
 	int fd;
 
-	/* first of all, lest the fence hides what came too late */
+	/* before the fence takes time, in which a late assignment could come */
 	by_sysfs = watch_number(w);
 	EXPECT_LT(old, by_sysfs);
 	if (w->known < old)
 		w->known = old;
-	if (w->highest < old)
-		w->highest = old;
+	if (w->last_seen < old)
+		w->last_seen = old;
 	EXPECT_EQ(0, watch_hear(w, &news));
 	EXPECT_EQ(0, news.decreases);
 	EXPECT_EQ(0, news.stale) {
 		TH_LOG("a media change is announced without a new number");
 	}
 	EXPECT_EQ(0, news.early) {
-		TH_LOG("an event has a number before that is announced");
+		TH_LOG("an event has a number that is not announced yet");
 	}
 	EXPECT_LT(0, news.media) {
 		TH_LOG("no event with the new number");
 	}
-	/* an attach that suppresses its events suppresses all of them */
+	/* an attach that suppresses its events does not send DISK_RO=1 either */
 	if (!attach || news.ro)
 		EXPECT_EQ(0, news.bare) {
 			TH_LOG("no event with DISK_MEDIA_CHANGE=1");
@@ -290,9 +293,9 @@ static inline __u64 check_numbers(struct __test_metadata *_metadata,
 }
 
 /*
- * What has happened since the last look is a change of the medium, which had the
- * number @old: so many numbers were assigned, each is announced, and the last one
- * in both ways. Returns the new number.
+ * The medium has changed since the last look, when the disk had the number @old:
+ * @changes new numbers (ANY_CHANGES: at least one) were assigned and announced with
+ * DISK_MEDIA_CHANGE=1, and a plain change event carries the last one. Returns it.
  */
 static inline __u64 check_change(struct __test_metadata *_metadata,
 				 struct watch *w, __u64 old,
@@ -303,8 +306,8 @@ static inline __u64 check_change(struct __test_metadata *_metadata,
 }
 
 /*
- * A file was attached, which is one change. Since v5.17 it is announced by the
- * plain change event alone, as the others are suppressed until it is complete.
+ * A file was attached, which is one change. Linux 6.1 and newer suppress all events
+ * until the device is complete, and announce the number by a plain change event.
  */
 static inline __u64 check_attach(struct __test_metadata *_metadata,
 				 struct watch *w, __u64 old,
@@ -313,7 +316,10 @@ static inline __u64 check_attach(struct __test_metadata *_metadata,
 	return check_numbers(_metadata, w, old, 1, partitions, true);
 }
 
-/* Nothing has happened since the last look, or, if allowed, a resize. */
+/*
+ * The number is still @old, and there was no event since the last look. With @resize,
+ * events of the disk without DISK_MEDIA_CHANGE=1 are allowed.
+ */
 static inline void check_nothing(struct __test_metadata *_metadata,
 				 struct watch *w, __u64 old, bool resize)
 {
