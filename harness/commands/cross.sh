@@ -54,13 +54,19 @@ configure() {
 }
 
 # unpatched OBJECT: is it an object that does not build without the series either?
-unpatched() (
-	export VARIANT=base TREE="$CACHE/tree/$BASE-base"
+unpatched() {
+	patched=$TREE
+	TREE=$CACHE/tree/$BASE-base
 	BUILD=$TREE/build-cross-$arch
-	"$HARNESS/stages/tree.sh"
-	rm -f "$BUILD/$1"
-	configure && ! cross "$1"
-) >>"$OUT/$arch.unpatched.log" 2>&1
+	{
+		rm -f "$BUILD/$1"
+		VARIANT=base "$HARNESS/stages/tree.sh" && configure && ! cross "$1"
+	} >>"$OUT/$arch.unpatched.log" 2>&1
+	failed_too=$?
+	TREE=$patched
+	BUILD=$TREE/build-cross-$arch
+	return "$failed_too"
+}
 
 passed=0 failed=0 skipped=0
 verdict() {

@@ -296,7 +296,7 @@ TEST_F_TIMEOUT(cdrom, drive_that_is_plugged_in_has_one_number, 60)
 		ASSERT_EQ(0, setting_change(self->cd.poll, POLL_MS));
 		EXPECT_LT(last, ev.diskseq);
 		last = ev.diskseq;
-		d->highest = 0;
+		d->last_seen = 0;
 		ASSERT_EQ(0, disk_wait_for_polls(d->name, 10));
 		EXPECT_EQ(discs[i] ? discs[i] : -ENOMEDIUM,
 			  medium_read_once(d->name));

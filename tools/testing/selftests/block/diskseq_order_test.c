@@ -16,6 +16,8 @@
 #define PROBED_AT	HALF	/* where the data is read */
 #define NR_CYCLES	40
 #define NR_RO_CYCLES	60
+#define NR_SIZE_CYCLES	400	/* at most, */
+#define SIZE_CYCLES_MS	4000	/* and for so long */
 
 /*
  * A thread reads through the descriptor that attaches and detaches: the number,
@@ -477,6 +479,70 @@ TEST_F(change_fd, removes_no_partition_of_the_old_file_with_the_new_number)
 	ASSERT_EQ(0, ioctl(self->t.lo.fd, LOOP_CHANGE_FD, self->t.other));
 	final = watch_number(t);
 	check_moved_partitions(_metadata, t, old, final);
+}
+
+/* A thread sets the size again and again; each call sends an event. */
+struct size_setter {
+	pthread_t thread;
+	int fd;
+	bool runs;
+	bool stop;
+	int error;
+};
+
+static void *set_size(void *arg)
+{
+	struct size_setter *s = arg;
+
+	while (!s->error && !flag_is_set(&s->stop)) {
+		if (ioctl(s->fd, LOOP_SET_CAPACITY))
+			s->error = errno;
+		flag_set(&s->runs);
+	}
+	return NULL;
+}
+
+TEST_F_TIMEOUT(order, change_fd_sends_its_events_in_order_while_the_size_is_set,
+	       120)
+{
+	struct target *t = &self->t;
+	const int files[] = { t->other, t->image };
+	long long end = now_ms() + SIZE_CYCLES_MS;
+	unsigned int decreases = 0;
+	__u64 last, seq;
+	int i, ret;
+
+	SKIP_IF(return, self->reason);
+
+	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, LO_FLAGS_READ_ONLY));
+	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &last));
+	for (i = 0; i < NR_SIZE_CYCLES && now_ms() < end; i++) {
+		struct size_setter s = { .fd = t->lo.fd };
+		struct news news;
+
+		ASSERT_EQ(0, pthread_create(&s.thread, NULL, set_size, &s));
+		while (!flag_is_set(&s.runs))
+			sched_yield();
+		ret = ioctl(t->lo.fd, LOOP_CHANGE_FD, files[i & 1]);
+		flag_set(&s.stop);
+		pthread_join(s.thread, NULL);
+		ASSERT_EQ(0, ret);
+		ASSERT_EQ(0, s.error);
+
+		ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &seq));
+		EXPECT_LT(last, seq);
+		last = seq;
+		ASSERT_EQ(0, watch_hear(&t->w, &news));
+		decreases += news.decreases;
+		EXPECT_EQ(seq, news.last);
+		t->w.log.nr = 0;
+		t->w.mark = 0;
+	}
+	EXPECT_LT(0, i);
+	EXPECT_EQ(0, decreases) {
+		TH_LOG("%u events have a smaller number than the one before, in %d changes",
+		       decreases, i);
+	}
 }
 
 TEST_F(order, moved_offset_removes_no_partition_with_the_new_number)
