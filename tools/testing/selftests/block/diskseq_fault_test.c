@@ -333,8 +333,7 @@ static void check_success(struct __test_metadata *_metadata, struct victim *v,
 			  const struct operation *op, __u64 old, size_t from,
 			  unsigned int lost)
 {
-	/* newer kernels suppress the event with DISK_MEDIA_CHANGE=1 at an attach */
-	bool one = !op->from_bound && op->to_bound && !kernel_is_before(5, 15);
+	bool one = !op->from_bound && op->to_bound && attach_may_be_plain();
 	unsigned int whole = 0, media = 0, plain = 0;
 	__u64 by_sysfs = 0, by_ioctl = 0, highest = old, last = 0;
 	size_t i;

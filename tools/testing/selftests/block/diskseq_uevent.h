@@ -172,6 +172,15 @@ static inline bool uevent_announces(const struct uevent *ev, __u64 known)
 	       (ev->diskseq > known && uevent_is_plain_change(ev));
 }
 
+/*
+ * May the attach of a loop device send a plain change event only? Kernels newer than
+ * v5.14 may suppress all others until the device is complete.
+ */
+static inline bool attach_may_be_plain(void)
+{
+	return !kernel_is_before(5, 15);
+}
+
 static inline bool uevent_is_eject_request(const struct uevent *ev)
 {
 	return ev->eject_request;
