@@ -210,8 +210,8 @@ static const struct item {
 	{ "attach-many", do_attach, 20, 5, .disks = MANY },
 	{ "uevent-many", do_uevent, 1000, 5, .disks = MANY },
 	{ "alloc-many", do_alloc, 20, 5, .disks = MANY },
-	{ "cycles", do_attach, 10, 3, .disks = FEW, .threads = true },
-	{ "autoclear", do_autoclear, 100, 3, .disks = FEW, .threads = true },
+	{ "cycles", do_attach, 100, 3, .disks = FEW, .threads = true },
+	{ "autoclear", do_autoclear, 500, 3, .disks = FEW, .threads = true },
 	{ "refuse", do_refuse, 2000, 3, .disks = FEW, .threads = true, .attached = true },
 };
 

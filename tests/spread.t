@@ -21,9 +21,12 @@ for word; do
 	esac
 done
 tests=$(echo "$*" | sed -n 's/.* TEST=\([^ ]*\).*/\1/p' | tr , ' ')
+from=$(echo "$*" | sed -n 's/.* FROM=\([^ ]*\).*/\1/p')
+[ -z "$from" ] || tests=$from${tests#*"$from"}
 echo '[ 0.0] Linux version' >"$console"
 case $tests in
 *nothing*) exit 1 ;;
+*unbootable*) exit ;;
 esac
 {
 	echo TAP version 13
@@ -49,15 +52,17 @@ echo "[ 99.0] diskseq: end of tests" >>"$console"
 END
 chmod +x "$QEMU"
 
-# spread TEST...: in $OUT, as run.sh does
-spread() {
+# prepared TEST...: $OUT, as run.sh does
+prepared() {
 	rm -rf "$OUT"
 	mkdir -p "$OUT"
 	printf '%s\n' "$@" >"$OUT/tests"
 	: >"$OUT/times"
 	: >"$OUT/commands"
-	"$HARNESS/stages/spread.sh" && "$HARNESS/stages/results.sh"
 }
+spread() { prepared "$@" && "$HARNESS/stages/spread.sh" boot.sh && "$HARNESS/stages/results.sh"; }
+# A kernel that was built elsewhere: what ends a guest costs its own program only.
+stock() { prepared "$@" && "$HARNESS/stages/spread.sh" guests.sh; }
 guests() { grep -c . "$OUT/commands"; }
 ran() { sed -n 's/^ok \([0-9]*\) selftests: block: \(.*\)/\2/p' "$1" | sort | xargs; }
 
@@ -90,10 +95,21 @@ export ACCEL=kvm KVM_DEVICE="$T/none"
 dies "a guest that is not even begun" qemu "$T/none" spread one two
 unset ACCEL KVM_DEVICE
 
+check "guests that end before their tests do" stock one panic two gone three
+cp "$T/said" "$T/printed"
+check "are followed by others" same "$(guests)" 3
+check "each test has a result" same "$(cut -f2 "$OUT/results" | sort | xargs)" "gone one panic three two"
+check "only those that ended a guest have failed" same "$(sed -n 's/^fail	\([^	]*\).*/\1/p' "$OUT/results" | sort | xargs)" "gone panic"
+check "the output is TAP of all" same "$(sed -n 's/^\(not \)*ok \([0-9]*\) selftests: .*/\2/p' "$T/printed" | xargs)" "1 2 3 4 5"
+check "the consoles of all are there" same "$(grep -c 'Linux version' "$OUT/console.log")" 3
+check "the time of each stage is there once" same "$(grep -cE '^(boot|tests) ' "$OUT/times")" 2
+dies "a kernel that boots in none" boot "before the first test" stock unbootable unbootable-2
+dies "one that boots in one only" boot "before the first test" stock one unbootable
+
 rm -rf "$OUT" "$HANGING"
 mkdir "$OUT"
 printf 'hang-1\nhang-2\n' >"$OUT/tests"
-"$HARNESS/stages/spread.sh" >/dev/null 2>&1 &
+"$HARNESS/stages/spread.sh" boot.sh >/dev/null 2>&1 &
 spread=$!
 begun() { [ "$(grep -c . "$HANGING")" = 2 ]; }
 ended() { [ -z "$(ps -o pid= -p "$(paste -s -d , "$HANGING")")" ]; }

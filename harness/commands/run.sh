@@ -114,12 +114,12 @@ if [ -n "${TOPIC:-}" ] && [ -z "${TEST:-}" ]; then
 fi
 "$HARNESS/stages/kernel.sh"
 if [ -n "${KERNEL:-}" ] && [ -z "${SHELL_ONLY:-}" ]; then
-	"$HARNESS/stages/guests.sh"
+	"$HARNESS/stages/spread.sh" guests.sh
 	"$HARNESS/stages/promise.sh"
 	exit 0
 fi
 case $GUEST,${SHELL_ONLY:-} in
-kselftest,) "$HARNESS/stages/spread.sh" ;;
+kselftest,) "$HARNESS/stages/spread.sh" boot.sh ;;
 *) "$HARNESS/stages/boot.sh" ;;
 esac
 [ -z "${SHELL_ONLY:-}" ] || exit 0

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# Boots a kernel that was not built here as often as it takes to run every test: what
-# hangs or crashes a guest costs its own program, and the next guest goes on after that.
-# Leaves the results of all of them in $OUT/results, their consoles in $OUT/console.log.
+# Boots a kernel that was not built here as often as it takes to run every test of
+# $OUT/tests, one guest after the other: what hangs or crashes a guest costs its own
+# program, and the next guest goes on after that. Leaves the results of all of them in
+# $OUT/results, their consoles in $OUT/console.log.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/results.sh"
@@ -26,10 +27,10 @@ while :; do
 	grep -v -e '^complete$' -e '^truncated' "$guest/results" >>"$OUT/results" || :
 	! grep -qx complete "$guest/results" || break
 	if [ -z "$begun" ]; then
-		# Nothing comes of more guests if the first one begins no test.
-		[ "$number" != 1 ] || cp "$guest/results.tap" "$guest/console.log" "$OUT/"
 		[ "$number" = 1 ] || die truncated "guest $number began no test (see $guest/console.log)"
-		exit 0
+		# Nothing comes of more guests if the first one begins no test: why not?
+		cp "$guest/results.tap" "$guest/console.log" "$OUT/"
+		exec "$HARNESS/stages/results.sh"
 	fi
 	if [ "$begun" != "$ended" ]; then
 		why=$(panic_in "$guest/console.log")
@@ -38,10 +39,17 @@ while :; do
 		*) why="the guest went away" ;;
 		esac
 		printf 'fail\t%s\t%s - %s\n' "$begun" "$begun" "$why" >>"$OUT/results"
+		# Beside others (spread.sh) that ends what the program printed.
+		[ -z "${GUEST_NUMBER:-}" ] ||
+			printf "$GUEST_NUMBER %s\n" "not ok 0 selftests: block: $begun # $why" "# time: $begun, unknown"
 	fi
 	FROM=$(sed -n "/^$begun\$/{ n; p; }" "$OUT/tests")
 	[ -n "$FROM" ] || break
 	say "  $begun ended its guest: the next one goes on with $FROM"
 done
 cat "$OUT"/guests/*/console.log >"$OUT/console.log"
+awk '{ if (!($1 in takes)) order[++n] = $1; takes[$1] += $2 }
+	END { for (i = 1; i <= n; i++) printf "%-10s %7.1f s\n", order[i], takes[order[i]] }' \
+	"$OUT/times" >"$OUT/times.new"
+mv "$OUT/times.new" "$OUT/times"
 cat "$OUT"/guests/*/results.tap >"$OUT/results.tap"

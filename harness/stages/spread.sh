@@ -1,13 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Boots the guests that share the tests of $OUT/tests, side by side: each in a folder
-# of its own, $OUT/guest-N, by boot.sh. Leaves in $OUT what boot.sh leaves of a single one:
-# one results.tap of all programs, the consoles one after the other, and the times of the
-# guest that took longest.
+# of its own, $OUT/guest-N, by STAGE (boot.sh or guests.sh). Leaves in $OUT what STAGE leaves
+# of a single one: one results.tap of all programs, the consoles one after the other, the
+# results if STAGE has read them, and the times of the guest that took longest.
+# Usage: stages/spread.sh STAGE
 
 . "$(dirname "$0")/../lib/lib.sh"
 
 : "${OUT:?}"
+stage=$HARNESS/stages/$1
 
 # A debug kernel needs its memory and its time limits for itself.
 if [ -z "${GUESTS:-}" ]; then
@@ -20,7 +22,7 @@ tests=$(wc -l <"$OUT/tests")
 [ "$GUESTS" -le "$tests" ] || GUESTS=$tests
 
 rm -f "$OUT/verdict"
-[ "$GUESTS" -gt 1 ] || exec "$HARNESS/stages/boot.sh"
+[ "$GUESTS" -gt 1 ] || exec "$stage"
 
 awk -v guests="$GUESTS" -f "$HARNESS/awk/spread.awk" "$HARNESS/tables/durations" "$OUT/tests" >"$OUT/spread"
 make_scratch
@@ -37,7 +39,7 @@ for number in $(seq "$GUESTS"); do
 	ln -s ../kernel ../initramfs.cpio "$guest/"
 	sed -n "s/^$number //p" "$OUT/spread" >"$guest/tests"
 	OUT=$guest TEST=$(paste -s -d , "$guest/tests") GUEST_NUMBER=$number \
-		"$HARNESS/stages/boot.sh" >&3 3>&- 2>"$guest/errors" &
+		"$stage" >&3 3>&- 2>"$guest/errors" &
 	child="$child $!"
 done
 exec 3>&-
@@ -57,6 +59,7 @@ child=
 wait "$join"
 
 cat "$OUT"/guest-*/console.log >"$OUT/console.log"
+[ "$1" = boot.sh ] || cat "$OUT"/guest-*/results >"$OUT/results"
 cat "$OUT"/guest-*/commands >>"$OUT/commands"
 cat "$OUT"/guest-*/times | awk '
 	!($1 in takes) { order[++n] = $1 }
