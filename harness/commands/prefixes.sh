@@ -25,6 +25,8 @@ make_scratch
 
 eval "set -- $(series "$BASE" | words)"
 touched_sources "$@" >"$scratch/paths"
+# fs/ is a large one
+folders=$(touched_objects | sed -E 's:^(block|drivers/[^/]*)/.*:\1/:' | sort -u | xargs)
 
 # The series gives the initramfs: its tests run on every kernel.
 OUT=$PREFIXES/series VARIANT=series "$HARNESS/commands/run.sh" >"$PREFIXES/series.log" 2>&1 || {
@@ -82,12 +84,13 @@ prefix() {
 	[ ! -f "$OUT/build.log" ] || [ -z "$(warned "$OUT/build.log")" ] ||
 		die build "$what warns: $(warned "$OUT/build.log" | head -n 1)"
 
-	set -- "$@" block/ fs/block_dev.o drivers/block/ drivers/md/ drivers/scsi/
-	shift 3
-	compile loop-off -d BLK_DEV_LOOP -- "$@"
-	compile loop-module -e MODULES -m BLK_DEV_LOOP -- "$@"
-	compile compat-off -d IA32_EMULATION -- "$@"
-	compile sysfs-off -e EXPERT -d CONFIGFS_FS -d SYSFS -- "$@"
+	# shellcheck disable=SC2086 # words
+	{
+		compile loop-off -d BLK_DEV_LOOP -- $folders
+		compile loop-module -e MODULES -m BLK_DEV_LOOP -- $folders
+		compile compat-off -d IA32_EMULATION -- $folders
+		compile sysfs-off -e EXPERT -d CONFIGFS_FS -d SYSFS -- $folders
+	}
 	[ "${what#* }" != "$total/$total" ] || compile loop-module -- vmlinux modules
 
 	cp "$PREFIXES/series/initramfs.cpio" "$OUT/"

@@ -82,7 +82,9 @@ if [ -z "${OUT:-}" ]; then
 fi
 mkdir -p "$OUT"
 : >"$OUT/times"
-rm -rf "$OUT"/guest-*
+: >"$OUT/commands"
+rm -rf "$OUT"/guest-* "$OUT/guests" "$OUT/modules" "$OUT/results" "$OUT"/promise*
+unset FROM GUEST_NUMBER
 [ -z "${WORKTREE:-}" ] || echo "$BASE" >"$OUT/base"
 export OUT VARIANT
 

@@ -10,6 +10,9 @@
 
 : "${OUT:?}"
 
+lost=$(cut -f2 "$OUT/results" | grep -vxFf - "$OUT/tests" | xargs)
+[ -z "$lost" ] || die truncated "no results of $lost"
+
 promise "$OUT"
 awk -v known="$HARNESS/tables/known-reports" -f "$HARNESS/awk/reports.awk" "$OUT/console.log" >"$OUT/reports"
 

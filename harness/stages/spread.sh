@@ -7,9 +7,12 @@
 # Usage: stages/spread.sh STAGE
 
 . "$(dirname "$0")/../lib/lib.sh"
+. "$HARNESS/lib/arch.sh"
 
 : "${OUT:?}"
 stage=$HARNESS/stages/$1
+# once, not by each guest
+need "${arch_qemu% *}" "${arch_qemu#* }"
 
 # A debug kernel needs its memory and its time limits for itself.
 if [ -z "${GUESTS:-}" ]; then
