@@ -219,6 +219,23 @@ TEST_F(loop, change_fd_gives_a_new_number)
 	check_change(_metadata, &t->w, old, ANY_CHANGES, change(variant->flags));
 }
 
+/* It is how the file is accessed, not what is in it. */
+TEST_F(loop, block_size_leaves_number_and_events_alone)
+{
+	struct target *t = &self->t;
+	__u64 seq;
+
+	SKIP_IF(return, self->reason);
+
+	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, variant->flags));
+	ASSERT_EQ(0, watch_settle(&t->w));
+	seq = watch_number(&t->w);
+	/* EAGAIN: a page is in use, before v6.0 */
+	if (ioctl(t->lo.fd, LOOP_SET_BLOCK_SIZE, 4096UL))
+		EXPECT_EQ(EAGAIN, errno);
+	check_no_number_used(_metadata, t, seq);
+}
+
 TEST_F(loop, number_stays_while_the_machine_sleeps)
 {
 	struct target *t = &self->t;

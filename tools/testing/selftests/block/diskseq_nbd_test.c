@@ -64,6 +64,49 @@ TEST_F(nbd, a_number_has_one_size)
 	}
 }
 
+static int resize(struct nbd *t, bool netlink, __u64 size)
+{
+	struct genl msg;
+
+	if (!netlink)
+		return ioctl(t->fd, NBD_SET_SIZE, (unsigned long)size) ? -errno : 0;
+	genl_init(&msg, t->family, NBD_CMD_RECONFIGURE);
+	genl_put_u32(&msg, NBD_ATTR_INDEX, t->index);
+	genl_put_u64(&msg, NBD_ATTR_SIZE_BYTES, size);
+	return genl_talk(t->genl, &msg, 0, NULL, 0);
+}
+
+static bool uevent_is_change(const struct uevent *ev)
+{
+	return !strcmp(ev->action, "change");
+}
+
+/* By ioctl, to the size that it has, too; by netlink that does nothing. */
+TEST_F(nbd, a_resize_is_reported_and_keeps_the_number)
+{
+	struct nbd *t = &self->t;
+	struct uevent ev;
+	__u64 seq, size;
+	int fd, i;
+
+	SKIP_IF(return, self->reason);
+
+	ASSERT_EQ(0, nbd_connect(t, variant->netlink));
+	fd = open_disk(t->w.name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, watch_settle(&t->w));
+	seq = watch_number(&t->w);
+	ASSERT_NE(0, seq);
+	for (i = 0; i < (variant->netlink ? 1 : 2); i++) {
+		ASSERT_EQ(0, resize(t, variant->netlink, 2 * EXPORT_SIZE));
+		ASSERT_EQ(0, watch_wait(&t->w, uevent_is_change, PATIENCE_MS, &ev));
+		check_nothing(_metadata, &t->w, seq, true);
+		ASSERT_EQ(0, ioctl(fd, BLKGETSIZE64, &size));
+		EXPECT_EQ(2 * EXPORT_SIZE, size);
+	}
+	close(fd);
+}
+
 /* An opener keeps the number until it closes: it can read one export only. */
 TEST_F(nbd, an_opener_keeps_the_number_of_its_export)
 {
