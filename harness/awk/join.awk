@@ -27,7 +27,7 @@ BEGIN {
 	fflush()
 }
 
-# What is no guest's TAP: each of them says the same.
+# Lines that are not TAP: what several guests print is printed once.
 !/^[0-9]+ / {
 	if (!said[$0]++)
 		print

@@ -18,8 +18,8 @@ legs_begin compare
 kernels=$LEGS/kernels
 : >"$kernels"
 
-# kernel NAME NAME=VALUE...: tests it into $LEGS/NAME; succeeds if it was tested,
-# else $reason is why not
+# kernel NAME NAME=VALUE...: runs the tests of a kernel, results in $LEGS/NAME. Fails if
+# these are not complete; $reason is why.
 kernel() {
 	out=$LEGS/$1
 	shift
@@ -33,7 +33,7 @@ kernel() {
 	[ "$(cat "$out/status")" != 130 ] || exit 130
 	reason=$(sed -n 's/^diskseq: \(KERNEL=[^ ]* \)\{0,1\}//p' "$out/run.log" | tail -n 1)
 	case $(cat "$out/status") in
-	0 | "$(status failed)" | "$(status oops)") ! grep -q '^truncated' "$out/results" ;;
+	0 | "$(status failed)" | "$(status oops)") [ -s "$out/results" ] && ! grep -q '^truncated' "$out/results" ;;
 	*) false ;;
 	esac
 }

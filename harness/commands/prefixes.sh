@@ -25,7 +25,7 @@ make_scratch
 
 eval "set -- $(series "$BASE" | words)"
 touched_sources "$@" >"$scratch/paths"
-# fs/ is a large one
+# Whole folders, but of fs/, which is large, only the objects that the series changes
 folders=$(touched_objects | sed -E 's:^(block|drivers/[^/]*)/.*:\1/:' | sort -u | xargs)
 
 # The series gives the initramfs: its tests run on every kernel.

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Boots a kernel that was not built here as often as it takes to run every test of
 # $OUT/tests, one guest after the other: what hangs or crashes a guest costs its own
-# program, and the next guest goes on after that. Leaves the results of all of them in
-# $OUT/results, their consoles in $OUT/console.log.
+# program (with REPEAT=, the rest of its rounds too), and the next guest goes on after that.
+# Leaves the results of all of them in $OUT/results, their consoles in $OUT/console.log.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/results.sh"
@@ -12,6 +12,7 @@
 
 : >"$OUT/results"
 : >"$OUT/consoles"
+: >"$OUT/taps"
 rm -rf "$OUT/guests"
 FROM=
 export FROM
@@ -36,18 +37,20 @@ while :; do
 		timeout) why="the guest was still running after ${TIMEOUT:-900} s" ;;
 		*) why="the guest went away" ;;
 		esac
-		why="not ok 0 selftests: block: $last # $why"
-		printf '\n%s\n' "$why" >>"$guest/results.tap"
-		# for spread.sh, which prints a program when it has its time
-		printf "${GUEST_NUMBER:+$GUEST_NUMBER }%s\n" "$why" "# time: $last unknown"
+		line="not ok 0 selftests: block: $last # $why"
+		printf '\n%s\n' "$line" >>"$guest/results.tap"
+		# join.awk prints what a program has printed when its "# time:" comes.
+		printf "${GUEST_NUMBER:+$GUEST_NUMBER }%s\n" "$line" "# time: $last unknown"
 	fi
+	cat "$guest/results.tap" >>"$OUT/taps"
 	awk -f "$HARNESS/awk/tap.awk" "$guest/results.tap" >"$guest/results"
 	grep -v -e '^complete$' -e '^truncated' "$guest/results" >>"$OUT/results" || :
 	! grep -qx complete "$guest/results" || break
 	if [ -z "$begun" ]; then
 		cp "$OUT/consoles" "$OUT/console.log"
 		[ "$number" = 1 ] || die truncated "guest $number began no test (see $guest/console.log)"
-		# Nothing comes of more guests if the first one begins no test: why not?
+		# If the first guest begins no test, the next one will not either.
+		# results.sh reports why.
 		cp "$guest/results.tap" "$OUT/"
 		exec "$HARNESS/stages/results.sh"
 	fi
@@ -56,7 +59,7 @@ while :; do
 	say "  $last ended its guest: the next one goes on with $FROM"
 done
 mv "$OUT/consoles" "$OUT/console.log"
-cat "$OUT"/guests/*/results.tap >"$OUT/results.tap"
+mv "$OUT/taps" "$OUT/results.tap"
 awk '{ if (!($1 in takes)) order[++n] = $1; takes[$1] += $2 }
 	END { for (i = 1; i <= n; i++) printf "%-10s %7.1f s\n", order[i], takes[order[i]] }' \
 	"$OUT/times" >"$OUT/times.new"

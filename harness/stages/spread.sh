@@ -11,7 +11,7 @@
 
 : "${OUT:?}"
 stage=$HARNESS/stages/$1
-# once, not by each guest
+# Installed here, not in boot.sh by each guest
 need "${arch_qemu% *}" "${arch_qemu#* }"
 
 # A debug kernel needs its memory and its time limits for itself.
@@ -37,8 +37,8 @@ exec 3>"$scratch/tap"
 for number in $(seq "$GUESTS"); do
 	guest=$OUT/guest-$number
 	mkdir "$guest"
-	# What it may end without
-	touch "$guest/console.log" "$guest/commands" "$guest/times"
+	# A guest may end before it writes these.
+	touch "$guest/console.log" "$guest/commands" "$guest/times" "$guest/results"
 	ln -s ../kernel ../initramfs.cpio "$guest/"
 	sed -n "s/^$number //p" "$OUT/spread" >"$guest/tests"
 	OUT=$guest TEST=$(paste -s -d , "$guest/tests") GUEST_NUMBER=$number \
@@ -47,7 +47,7 @@ for number in $(seq "$GUESTS"); do
 done
 exec 3>&-
 
-# What keeps one guest from running does so with the others.
+# The first failure is reported. The others usually have the same reason.
 status=0
 number=0
 for pid in $child; do

@@ -219,7 +219,7 @@ TEST_F(loop, change_fd_gives_a_new_number)
 	check_change(_metadata, &t->w, old, ANY_CHANGES, change(variant->flags));
 }
 
-/* It is how the file is accessed, not what is in it. */
+/* The block size changes how the file is accessed, not its contents. */
 TEST_F(loop, block_size_leaves_number_and_events_alone)
 {
 	struct target *t = &self->t;
@@ -230,9 +230,10 @@ TEST_F(loop, block_size_leaves_number_and_events_alone)
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, variant->flags));
 	ASSERT_EQ(0, watch_settle(&t->w));
 	seq = watch_number(&t->w);
-	/* EAGAIN: a page is in use, before v6.0 */
-	if (ioctl(t->lo.fd, LOOP_SET_BLOCK_SIZE, 4096UL))
-		EXPECT_EQ(EAGAIN, errno);
+	if (ioctl(t->lo.fd, LOOP_SET_BLOCK_SIZE, 4096UL)) {
+		ASSERT_EQ(EAGAIN, errno);
+		SKIP(return, "a page of the device is in use");
+	}
 	check_no_number_used(_metadata, t, seq);
 }
 

@@ -26,8 +26,9 @@ FIXTURE(md)
 };
 
 /*
- * An array that cannot be stopped is not in the way of the cases that follow, nor of
- * another program: MD_FIRST, the number of its first array, is its own.
+ * If an array cannot be stopped, the next case uses the next array number. A program
+ * defines MD_FIRST, its first number, before it includes this file, so that programs
+ * do not share arrays.
  */
 static int *md_stuck;
 static char md_name[16];
@@ -152,7 +153,7 @@ static inline int md_close(struct watch *w, int *fd)
 	return watch_wait(w, uevent_is_remove, PATIENCE_MS, &ev);
 }
 
-/* The next start is the first one of its array then. */
+/* Delete and make the array again, so that the next start is its first one. */
 static inline int md_reopen(struct watch *w, int *fd)
 {
 	int ret = md_close(w, fd);

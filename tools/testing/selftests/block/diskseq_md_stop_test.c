@@ -48,9 +48,9 @@ static int run_on(int cpu)
 }
 
 /*
- * RUN_ARRAY waits for a stop to unlock the array, and has nothing to run then. This
- * thread has the priority over the one that stops, on the same processor, and uses it up
- * until the next array runs.
+ * When STOP_ARRAY has unlocked the array, RUN_ARRAY does not fail with EBUSY any more.
+ * Then spin at a higher priority on the processor of the thread that stops, so that it
+ * cannot go on until the next array runs.
  */
 static void *preempt_run(void *arg)
 {
@@ -71,8 +71,8 @@ static void *preempt_run(void *arg)
 }
 
 /*
- * Start an array before the stop of the one before returns; count in @early
- * if that was so.
+ * Start an array before the stop of the previous one returns. Counts in @early if
+ * that stop had not returned by then.
  */
 static int start_during_stop(struct stopper *s, const struct loop *member,
 			     unsigned int *early)
@@ -105,7 +105,7 @@ static int start_during_stop(struct stopper *s, const struct loop *member,
 	return ret ?: s->ret;
 }
 
-/* The stop of the one before has unlocked the array by then, but not returned. */
+/* The stop of the previous array has unlocked it, but has not returned. */
 TEST_F(md, started_during_a_stop_keeps_its_partitions)
 {
 	unsigned int lost = 0, early = 0;
@@ -132,11 +132,11 @@ TEST_F(md, started_during_a_stop_keeps_its_partitions)
 	EXPECT_EQ(0, lost) {
 		TH_LOG("%u of %d lost them", lost, i);
 	}
-	if (!early)
+	if (!early && !lost)
 		SKIP(return, "each stop returned before the next start");
 }
 
-/* Pages that do not adjoin: RUN_ARRAY writes them back first, in many requests. */
+/* Dirty every second page: RUN_ARRAY writes them first, which takes many requests. */
 static int dirty_member(int fd)
 {
 	off_t at;

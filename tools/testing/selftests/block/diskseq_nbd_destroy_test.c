@@ -106,7 +106,7 @@ FIXTURE_SETUP(destroyed_nbd)
 {
 	struct nbd *t = &self->t;
 
-	self->reason = nbd_probe(t);
+	self->reason = nbd_probe(t, _metadata->timeout);
 	t->index = DESTROYED_INDEX;
 	snprintf(t->w.name, sizeof(t->w.name), "nbd%d", t->index);
 }
@@ -114,7 +114,7 @@ FIXTURE_SETUP(destroyed_nbd)
 FIXTURE_TEARDOWN(destroyed_nbd)
 {
 	if (!self->reason)
-		*nbd_began = 0;
+		*nbd_ends = 0;
 	if (self->t.genl >= 0)
 		close(self->t.genl);
 }

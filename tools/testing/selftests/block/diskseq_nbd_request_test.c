@@ -45,8 +45,7 @@ static int set_timeout(struct nbd *t, unsigned int seconds)
 {
 	struct genl msg;
 
-	genl_init(&msg, t->family, NBD_CMD_RECONFIGURE);
-	genl_put_u32(&msg, NBD_ATTR_INDEX, t->index);
+	reconfigure_init(t, &msg);
 	genl_put_u64(&msg, NBD_ATTR_TIMEOUT, seconds);
 	return genl_talk(t->genl, &msg, 0, NULL, 0);
 }

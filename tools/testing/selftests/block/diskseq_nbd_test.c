@@ -70,18 +70,15 @@ static int resize(struct nbd *t, bool netlink, __u64 size)
 
 	if (!netlink)
 		return ioctl(t->fd, NBD_SET_SIZE, (unsigned long)size) ? -errno : 0;
-	genl_init(&msg, t->family, NBD_CMD_RECONFIGURE);
-	genl_put_u32(&msg, NBD_ATTR_INDEX, t->index);
+	reconfigure_init(t, &msg);
 	genl_put_u64(&msg, NBD_ATTR_SIZE_BYTES, size);
 	return genl_talk(t->genl, &msg, 0, NULL, 0);
 }
 
-static bool uevent_is_change(const struct uevent *ev)
-{
-	return !strcmp(ev->action, "change");
-}
-
-/* By ioctl, to the size that it has, too; by netlink that does nothing. */
+/*
+ * NBD_SET_SIZE sends an event even if the size stays the same. NBD_CMD_RECONFIGURE
+ * with the same size does nothing.
+ */
 TEST_F(nbd, a_resize_is_reported_and_keeps_the_number)
 {
 	struct nbd *t = &self->t;
@@ -100,6 +97,7 @@ TEST_F(nbd, a_resize_is_reported_and_keeps_the_number)
 	for (i = 0; i < (variant->netlink ? 1 : 2); i++) {
 		ASSERT_EQ(0, resize(t, variant->netlink, 2 * EXPORT_SIZE));
 		ASSERT_EQ(0, watch_wait(&t->w, uevent_is_change, PATIENCE_MS, &ev));
+		EXPECT_EQ(seq, ev.diskseq);
 		check_nothing(_metadata, &t->w, seq, true);
 		ASSERT_EQ(0, ioctl(fd, BLKGETSIZE64, &size));
 		EXPECT_EQ(2 * EXPORT_SIZE, size);

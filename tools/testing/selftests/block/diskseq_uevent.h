@@ -154,10 +154,15 @@ static inline bool uevent_is_remove(const struct uevent *ev)
 	return !strcmp(ev->action, "remove");
 }
 
+static inline bool uevent_is_change(const struct uevent *ev)
+{
+	return !strcmp(ev->action, "change");
+}
+
 /* A change with no other key: no consumer ignores this one. */
 static inline bool uevent_is_plain_change(const struct uevent *ev)
 {
-	return !strcmp(ev->action, "change") && !ev->extra;
+	return uevent_is_change(ev) && !ev->extra;
 }
 
 static inline bool uevent_is_media_change(const struct uevent *ev)
