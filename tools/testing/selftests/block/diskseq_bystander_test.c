@@ -118,7 +118,7 @@ TEST_F(bystander, keeps_its_buffers_when_nothing_is_cached)
 /* Otherwise the case above would pass if the trace counted nothing. */
 TEST_F(bystander, loses_its_buffers_when_a_page_is_dropped)
 {
-	char page[4096];
+	char page[PAGE];
 
 	SKIP_IF(return, self->reason);
 

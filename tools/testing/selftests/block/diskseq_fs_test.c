@@ -263,7 +263,7 @@ TEST_F(fs, that_is_frozen_does_not_hold_up_a_detach_that_is_put_off)
 {
 	struct medium *m = &self->m;
 	struct loop_info64 info;
-	char path[80], page[4096];
+	char path[80], page[PAGE];
 	int file, opener, ret;
 	struct loop lo;
 	pid_t pid;

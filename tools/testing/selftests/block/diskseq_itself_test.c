@@ -172,7 +172,7 @@ static int file_on_itself(struct loop *lo, struct loop *over, enum file file)
 /* Reads the file that the device is to be given, so that there is I/O to wait for. */
 static pid_t start_reader(int fd)
 {
-	char page[4096];
+	char page[PAGE];
 	pid_t pid = fork();
 	off_t at;
 
@@ -233,7 +233,7 @@ TEST_F_TIMEOUT(itself, is_refused_as_its_file, 120)
 	/* and afterwards it can be opened and read */
 	pid = fork();
 	if (!pid) {
-		char page[4096];
+		char page[PAGE];
 
 		fd = open_disk(lo->name, O_RDONLY);
 		_exit(fd < 0 || pread(fd, page, sizeof(page), 0) < 0);

@@ -44,9 +44,9 @@ static void *read_in_flight(void *arg)
 	void *buf;
 
 	task_started(task);
-	task->ret = posix_memalign(&buf, 4096, 4096);
+	task->ret = posix_memalign(&buf, PAGE, PAGE);
 	if (!task->ret &&
-	    pread(task->fd, buf, 4096, task->offset) != 4096)
+	    pread(task->fd, buf, PAGE, task->offset) != PAGE)
 		task->ret = errno ? errno : EIO;
 	flag_set(&task->done);
 	return NULL;

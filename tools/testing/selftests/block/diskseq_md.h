@@ -14,7 +14,6 @@
 
 #define IMAGE_SIZE	0x100000
 #define NR_MEMBERS	2
-#define PAGE		4096
 
 FIXTURE(md)
 {

@@ -15,8 +15,6 @@
 #include "diskseq_nbd_server.h"
 #include "diskseq_watch.h"
 
-#define PAGE		4096
-
 struct nbd {
 	struct watch w;
 	struct server server;

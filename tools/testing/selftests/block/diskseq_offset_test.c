@@ -15,7 +15,6 @@
 #include "diskseq_target.h"
 
 #define HALF		0x80000		/* of a file */
-#define PAGE		4096
 #define MAX_ROUNDS	400
 
 /*

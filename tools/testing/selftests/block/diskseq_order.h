@@ -10,7 +10,6 @@
 
 #define IMAGE_SIZE	0x100000
 #define HALF		(IMAGE_SIZE / 2)
-#define PAGE		4096
 
 /* A file in memory, of one label but for the tables that it may get. */
 static inline int labelled_file(off_t size, unsigned char label)

@@ -535,8 +535,7 @@ TEST_F_TIMEOUT(order, change_fd_sends_its_events_in_order_while_the_size_is_set,
 		ASSERT_EQ(0, watch_hear(&t->w, &news));
 		decreases += news.decreases;
 		EXPECT_EQ(seq, news.last);
-		t->w.log.nr = 0;
-		t->w.mark = 0;
+		watch_forget(&t->w);
 	}
 	EXPECT_LT(0, i);
 	EXPECT_EQ(0, decreases) {

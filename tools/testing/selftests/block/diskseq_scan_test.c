@@ -129,7 +129,6 @@ TEST_F_TIMEOUT(table, partitions_come_and_go_under_the_number_of_the_disk, 120)
 	SKIP_IF(return, self->reason);
 
 	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &before));
-	t->w.known = before;
 	ASSERT_EQ(0, loop_configure(t->lo.fd, t->image, LO_FLAGS_PARTSCAN));
 	ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &seq));
 	EXPECT_GT(seq, before);
@@ -182,7 +181,6 @@ TEST_F(by_hand, partitions_come_and_go_under_the_number_of_the_disk)
 	SKIP_IF(return, self->reason);
 
 	fd = t->lo.fd;
-	ASSERT_EQ(0, diskseq_ioctl(fd, &t->w.known));
 	ASSERT_EQ(0, loop_configure(fd, t->image, LO_FLAGS_PARTSCAN));
 	ASSERT_EQ(0, diskseq_ioctl(fd, &seq));
 	expect_events(_metadata, t, seq, 0, 0, 1);
@@ -344,8 +342,7 @@ TEST_F_TIMEOUT(slow_scan, events_of_two_instances_are_distinguished, 120)
 
 		ASSERT_EQ(0, diskseq_ioctl(t->lo.fd, &before));
 		last = before;
-		t->w.log.nr = 0;
-		t->w.mark = 0;
+		watch_forget(&t->w);
 		ASSERT_EQ(0, pthread_create(&slow.thread, NULL, attach_slow,
 					    &slow));
 		ASSERT_EQ(0, watch_wait(&t->w, uevent_is_plain_change,

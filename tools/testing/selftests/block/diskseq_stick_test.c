@@ -233,11 +233,11 @@ static void *read_until_it_fails(void *arg)
 	struct reader *reader = arg;
 	void *buf;
 
-	if (posix_memalign(&buf, 4096, 4096)) {
+	if (posix_memalign(&buf, PAGE, PAGE)) {
 		reader->error = ENOMEM;
 		return NULL;
 	}
-	while (pread(reader->fd, buf, 4096, 0) == 4096)
+	while (pread(reader->fd, buf, PAGE, 0) == PAGE)
 		;
 	reader->error = errno;
 	free(buf);

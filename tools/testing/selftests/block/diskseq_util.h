@@ -22,6 +22,8 @@
 #include <unistd.h>
 #include <linux/types.h>
 
+#define PAGE		4096	/* the unit in which the tests read and write data */
+
 /*
  * Long enough for a slow virtual machine: a test that waits so long fails. On a kernel
  * on which many do, DISKSEQ_PATIENCE makes it shorter.

@@ -10,7 +10,6 @@
 #include "diskseq_watch.h"
 #include "diskseq_zram.h"
 
-#define PAGE		4096
 #define OPENER_ROUNDS	60
 
 /* What the second page begins with */
