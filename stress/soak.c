@@ -34,6 +34,8 @@ struct counts {
 	uint64_t	opened;
 	uint64_t	decreased;	/* a number not above the one before */
 	uint64_t	lost;		/* times that events were dropped */
+	long		window;		/* how many are through */
+	long		read[OPENERS];	/* of how many it has read all events */
 };
 
 static struct counts *counts;
@@ -118,12 +120,15 @@ static void open_what_is_told(long number)
 	struct uevent ev;
 	char sector[512], path[80];
 	int nl = uevent_open(), fd, ret;
+	long window;
 
-	(void)number;
 	if (nl < 0)
 		die("netlink");
 	for (;;) {
-		ret = uevent_read(nl, &ev, 1000);
+		window = __atomic_load_n(&counts->window, __ATOMIC_ACQUIRE);
+		ret = uevent_read(nl, &ev, 100);
+		if (!ret)
+			__atomic_store_n(&counts->read[number], window, __ATOMIC_RELEASE);
 		if (ret < 0)
 			count(&counts->lost);
 		if (ret <= 0 || strncmp(ev.disk, "loop", 4))
@@ -182,6 +187,20 @@ static void wait_for(pid_t pid)
 		die("a process ended with status %x", status);
 }
 
+/* The memory of events that an opener has still to read is not the kernel's own. */
+static void wait_for_openers(const pid_t *opener, long window)
+{
+	int i;
+
+	__atomic_store_n(&counts->window, window, __ATOMIC_RELEASE);
+	for (i = 0; i < OPENERS; i++)
+		while (__atomic_load_n(&counts->read[i], __ATOMIC_ACQUIRE) < window) {
+			if (waitpid(opener[i], NULL, WNOHANG))
+				die("an opener ended");
+			nap();
+		}
+}
+
 static void soak(void)
 {
 	double us[WINDOWS];
@@ -201,6 +220,7 @@ static void soak(void)
 		for (i = 0; i < processes; i++)
 			wait_for(worker[i]);
 		us[w] = (now_ms() - begin) * 1e3 / (counts->cycles - before);
+		wait_for_openers(opener, w + 1);
 		kb[w] = kernel_memory();
 		printf("# soak window=%ld cycles=%llu us=%.1f kb=%ld busy=%llu opened=%llu lost=%llu\n",
 		       w + 1, (unsigned long long)counts->cycles, us[w], kb[w],
