@@ -310,6 +310,98 @@ TEST_F(fs, that_is_frozen_does_not_hold_up_a_detach_that_is_put_off)
 	close(file);
 }
 
+struct attach {
+	pthread_t thread;
+	pid_t tid;
+	int fd;
+	int file;
+	int ret;
+	bool started;
+	bool done;
+};
+
+static void *attach_file(void *arg)
+{
+	struct attach *a = arg;
+
+	a->tid = syscall(__NR_gettid);
+	flag_set(&a->started);
+	a->ret = ioctl(a->fd, LOOP_SET_FD, a->file) ? -errno : 0;
+	flag_set(&a->done);
+	return NULL;
+}
+
+/*
+ * An attach for direct I/O first writes back what is dirty of the file, and waits
+ * if that goes through a loop device to a filesystem that is frozen.
+ */
+TEST_F(fs, that_is_frozen_under_an_attach_does_not_hold_up_other_devices)
+{
+	struct medium *outer = &self->m, inner;
+	struct loop lo, other;
+	struct attach attach = {};
+	char path[80], page[PAGE];
+	int fd, image, ret;
+	pid_t pid;
+
+	SKIP_IF(return, self->reason);
+	if (kernel_is_before(5, 12))
+		SKIP(return, "one lock for all loop devices");
+
+	ASSERT_EQ(0, medium_create(outer, OUTER_SIZE));
+	ASSERT_EQ(0, medium_attach(outer, LO_FLAGS_AUTOCLEAR));
+	ASSERT_EQ(0, medium_mount(outer, "", 0));
+	medium_init(&inner, variant->type, 1);
+	snprintf(inner.path, sizeof(inner.path), "%s/inner.img", outer->dir);
+	ASSERT_EQ(0, medium_create(&inner, IMAGE_SIZE));
+	ASSERT_EQ(0, medium_attach(&inner, LO_FLAGS_AUTOCLEAR));
+	ASSERT_EQ(0, medium_mount(&inner, "", 0));
+	image = backing_file(MB, false);
+	ASSERT_LE(0, image);
+	ASSERT_EQ(0, loop_create(&other));
+	ASSERT_EQ(0, loop_configure(other.fd, image, 0));
+	ASSERT_EQ(0, loop_create(&lo));
+
+	snprintf(path, sizeof(path), "%s/file", inner.dir);
+	fd = make_file(path, MB);
+	ASSERT_LE(0, fd);
+	memset(page, 'x', sizeof(page));
+	ASSERT_EQ(sizeof(page), pwrite(fd, page, sizeof(page), 0));
+	ASSERT_EQ(0, fsync(fd));
+	ASSERT_EQ(sizeof(page), pwrite(fd, page, sizeof(page), 0));
+	attach.fd = lo.fd;
+	attach.file = open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	ASSERT_LE(0, attach.file);
+
+	ASSERT_EQ(0, leftover_expect(outer->dir, thaw));
+	ASSERT_EQ(0, freeze(outer->dir, true));
+	EXPECT_EQ(0, pthread_create(&attach.thread, NULL, attach_file, &attach));
+	while (!flag_is_set(&attach.started))
+		nap();
+	EXPECT_TRUE(wait_until_it_waits(attach.tid, &attach.done));
+	pid = fork();
+	if (!pid)
+		_exit(ioctl(other.fd, LOOP_CLR_FD, 0) ? errno : 0);
+	ret = wait_for_exit(pid, PATIENCE_MS / 4);
+	EXPECT_EQ(0, freeze(outer->dir, false));
+	leftover_gone(outer->dir);
+	EXPECT_EQ(0, ret) {
+		TH_LOG("LOOP_CLR_FD waits for the attach of another device");
+	}
+	if (ret == -ETIMEDOUT)
+		EXPECT_EQ(0, wait_for_exit(pid, PATIENCE_MS));
+	pthread_join(attach.thread, NULL);
+	EXPECT_EQ(0, attach.ret);
+
+	EXPECT_EQ(0, loop_destroy(&lo));
+	EXPECT_EQ(0, loop_destroy(&other));
+	close(attach.file);
+	close(fd);
+	close(image);
+	EXPECT_EQ(0, medium_umount(&inner));
+	EXPECT_EQ(0, medium_destroy(&inner));
+}
+
 /* The same from a partition, which is in use and therefore stays */
 TEST_F(fs, stays_readable_on_a_partition_when_the_file_changes_under_it)
 {

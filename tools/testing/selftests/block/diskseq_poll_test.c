@@ -2,7 +2,8 @@
 /*
  * Changes that are found by polling: scsi_debug's disk reports by a unit attention
  * that its content may be another, as a drive does that was given another medium,
- * and is without medium while it is offline.
+ * and is without medium while it is offline. An ioctl that has a change reported
+ * waits for no other opener.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -15,6 +16,7 @@
 #define POLL_MS		"10"
 #define NR_CHANGES	10
 #define NR_LOOKERS	4
+#define TIMEOUT_S	"5"	/* of a read that is not answered */
 
 struct drive {
 	struct watch w;
@@ -43,17 +45,31 @@ static int start_stop(int fd, bool start)
 	return disk_command(fd, cdb, sizeof(cdb), NULL);
 }
 
-/* Every second command ends with an aborted transport, even if it is a poll. */
-static int fail_commands(bool fail)
+/* What becomes of every @nth command */
+static int inject(const char *nth, const char *opts)
 {
-	int ret;
+	int ret = setting_change(SCSI_DEBUG "every_nth", nth);
 
-	if (fail) {
-		ret = setting_change(SCSI_DEBUG "every_nth", "2");
-		return ret ? ret : setting_change(SCSI_DEBUG "opts", "0x10");
-	}
-	ret = setting_restore(SCSI_DEBUG "opts");
+	return ret ? ret : setting_change(SCSI_DEBUG "opts", opts);
+}
+
+static int inject_nothing(void)
+{
+	int ret = setting_restore(SCSI_DEBUG "opts");
+
 	return setting_restore(SCSI_DEBUG "every_nth") ?: ret;
+}
+
+/* Every second command ends with an aborted transport, even if it is a poll. */
+static int fail_commands(void)
+{
+	return inject("2", "0x10");
+}
+
+/* No read is answered, unless by a unit attention. */
+static int ignore_reads(void)
+{
+	return inject("1", "0x80");
 }
 
 /*
@@ -152,7 +168,7 @@ FIXTURE_TEARDOWN(removable)
 	if (d->fd >= 0)
 		close(d->fd);
 	if (d->w.name[0]) {
-		EXPECT_EQ(0, fail_commands(false));
+		EXPECT_EQ(0, inject_nothing());
 		EXPECT_EQ(0, scsi_debug_remove());
 	}
 	watch_close(&d->w);
@@ -176,9 +192,9 @@ TEST_F(removable, polls_without_change_assign_nothing)
 	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 5));
 	EXPECT_EQ(0, disk_look(d->w.name));
 	/* nor a drive that fails now and then */
-	ASSERT_EQ(0, fail_commands(true));
+	ASSERT_EQ(0, fail_commands());
 	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 10));
-	ASSERT_EQ(0, fail_commands(false));
+	ASSERT_EQ(0, inject_nothing());
 	ASSERT_EQ(0, disk_wait_for_polls(d->w.name, 5));
 	EXPECT_EQ(0, disk_look(d->w.name));
 	EXPECT_EQ(0, watch_changes(&d->w, &last));
@@ -387,6 +403,97 @@ TEST_F(removable, change_found_by_poll_or_open_assigns_once)
 	ASSERT_EQ(0, diskseq_ioctl(d->fd, &now));
 	EXPECT_EQ(last, now);
 	EXPECT_EQ(0, uevent_unaccounted(d->w.nl, &d->w.log, first, now));
+}
+
+struct scan {
+	pthread_t thread;
+	pid_t tid;
+	int fd;
+	bool started;
+	bool done;
+};
+
+static void *scan_again(void *arg)
+{
+	struct scan *scan = arg;
+
+	scan->tid = syscall(__NR_gettid);
+	flag_set(&scan->started);
+	/* it succeeds where the change has been reported */
+	ioctl(scan->fd, BLKRRPART);
+	flag_set(&scan->done);
+	return NULL;
+}
+
+static int read_once(int fd)
+{
+	void *buf;
+	int ret;
+
+	if (posix_memalign(&buf, PAGE, PAGE))
+		return -ENOMEM;
+	ret = pread(fd, buf, PAGE, 0) < 0 ? -errno : 0;
+	free(buf);
+	return ret;
+}
+
+/* The drive reports it to a read, and the kernel hears of it at the next check. */
+static int ioctl_after_attention(int fd)
+{
+	int ret, version;
+
+	ret = trigger_attention(fd);
+	if (ret)
+		return ret;
+	if (read_once(fd) != -EIO)
+		return -EINVAL;
+	/* an ignored read is repeated, and then answered */
+	ret = inject_nothing();
+	if (ret)
+		return ret;
+	/* any that the driver passes on */
+	return ioctl(fd, SG_GET_VERSION_NUM, &version) ? -errno : 0;
+}
+
+/* If the kernel has an ioctl report the change, it does so during a scan, too. */
+TEST_F_TIMEOUT(removable, ioctl_reports_a_change_while_another_scans, 60)
+{
+	struct drive *d = &self->d;
+	struct scan scan = { .fd = d->fd };
+	__u64 before, now = 0;
+	char path[128];
+	bool reported;
+	int fd;
+
+	SKIP_IF(return, self->reason);
+
+	/* an open waits for the check that the attribute begins */
+	ASSERT_EQ(0, disk_poll(d->w.name, "0"));
+	fd = open_disk(d->w.name, O_RDONLY | O_DIRECT);
+	ASSERT_LE(0, fd);
+	ASSERT_EQ(0, diskseq_ioctl(fd, &before));
+	ASSERT_EQ(0, ioctl_after_attention(fd));
+	ASSERT_EQ(0, diskseq_ioctl(fd, &now));
+	reported = now > before;
+	ASSERT_EQ(0, disk_look(d->w.name));
+	ASSERT_EQ(0, diskseq_ioctl(fd, &before));
+
+	disk_path(path, d->w.name, "device/timeout");
+	ASSERT_EQ(0, write_text(path, TIMEOUT_S));
+	ASSERT_EQ(0, ignore_reads());
+	ASSERT_EQ(0, pthread_create(&scan.thread, NULL, scan_again, &scan));
+	while (!flag_is_set(&scan.started))
+		nap();
+	EXPECT_TRUE(wait_until_it_waits(scan.tid, &scan.done));
+	EXPECT_EQ(0, ioctl_after_attention(fd));
+	/* the read of the scan is still not answered */
+	EXPECT_EQ(0, disk_wait_for_inflight(d->w.name, &scan.done)) {
+		TH_LOG("the ioctl waits for the scan");
+	}
+	EXPECT_EQ(0, diskseq_ioctl(fd, &now));
+	EXPECT_EQ(reported, now > before);
+	pthread_join(scan.thread, NULL);
+	close(fd);
 }
 
 TEST_HARNESS_MAIN

@@ -38,6 +38,9 @@ static inline int patience_ms(void)
 	return ms > 0 ? ms : 20000;
 }
 
+/* As long as no lock that is only held for a moment is waited for */
+#define LONG_SLEEP_MS	50
+
 static inline long long now_ms(void)
 {
 	struct timespec ts;
@@ -191,6 +194,41 @@ static inline int wait_for_exit(pid_t pid, int timeout_ms)
 	if (ret < 0)
 		return -errno;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -EINTR;
+}
+
+/* Which sleep in the kernel a task is in, killable or not; -1: it is in none. */
+static inline long which_sleep(pid_t tid)
+{
+	static const char count[] = "\nvoluntary_ctxt_switches:";
+	char path[64], buf[4096], *at;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", tid);
+	if (read_text(path, buf, sizeof(buf)) || !strstr(buf, "\nState:\tD"))
+		return -1;
+	at = strstr(buf, count);
+	return at ? atol(at + strlen(count)) : -1;
+}
+
+/*
+ * Wait until a thread sleeps in the kernel and does not soon wake up. False: it has
+ * set @done before.
+ */
+static inline bool wait_until_it_waits(pid_t tid, const bool *done)
+{
+	long long now = now_ms(), since = now, deadline = now + PATIENCE_MS;
+	long before = -1, sleep;
+
+	while (now < deadline && !flag_is_set(done)) {
+		sleep = which_sleep(tid);
+		if (sleep < 0 || sleep != before)
+			since = now;
+		else if (now - since >= LONG_SLEEP_MS)
+			return true;
+		before = sleep;
+		nap();
+		now = now_ms();
+	}
+	return false;
 }
 
 #endif /* __DISKSEQ_UTIL_H */

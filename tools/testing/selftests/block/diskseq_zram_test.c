@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * A zram device is another medium when it gets a size and when it is reset, and
- * an opener at each event makes neither of them fail.
+ * an opener at each event makes neither of them fail. What waits for an opener
+ * holds up no other device.
  */
 #define _GNU_SOURCE
 #include "diskseq.h"
@@ -11,6 +12,7 @@
 #include "diskseq_zram.h"
 
 #define OPENER_ROUNDS	60
+#define NR_ATTEMPTS	3
 
 /* What the second page begins with */
 static int label(int fd)
@@ -186,6 +188,58 @@ TEST_F(zram, hot_remove_does_not_fail_for_an_opener_of_the_events_before)
 	}
 	EXPECT_EQ(0, busy);
 	SKIP_IF(return, opens || busy ? NULL : not_called);
+}
+
+struct removal {
+	pthread_t thread;
+	pid_t tid;
+	const char *name;
+	int ret;
+	bool started;
+	bool done;
+};
+
+static void *remove_device(void *arg)
+{
+	struct removal *r = arg;
+
+	r->tid = syscall(__NR_gettid);
+	flag_set(&r->started);
+	r->ret = zram_hot_remove(r->name);
+	flag_set(&r->done);
+	return NULL;
+}
+
+/* A kernel on which it does not wait at all passes, too. */
+TEST_F(zram, hot_remove_that_waits_does_not_hold_up_another_device)
+{
+	struct watch *t = &self->t;
+	struct watch other = {};
+	bool waits, ahead = false;
+	int i, fd;
+
+	SKIP_IF(return, self->reason);
+
+	fd = open_disk(t->name, O_RDONLY);
+	ASSERT_LE(0, fd);
+	/* the wait is limited: it can be over before a slow machine is through */
+	for (i = 0; !ahead && i < NR_ATTEMPTS; i++) {
+		struct removal r = { .name = t->name };
+
+		ASSERT_EQ(0, pthread_create(&r.thread, NULL, remove_device, &r));
+		while (!flag_is_set(&r.started))
+			nap();
+		waits = wait_until_it_waits(r.tid, &r.done);
+		EXPECT_EQ(0, zram_hot_add(other.name));
+		EXPECT_EQ(0, zram_hot_remove(other.name));
+		ahead = !waits || !flag_is_set(&r.done);
+		pthread_join(r.thread, NULL);
+		EXPECT_EQ(-EBUSY, r.ret);
+	}
+	EXPECT_TRUE(ahead) {
+		TH_LOG("hot_add waits for the hot_remove of another device");
+	}
+	close(fd);
 }
 
 /* By sysfs, as a reset waits for a program that has it open. */
