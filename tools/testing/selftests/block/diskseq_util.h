@@ -38,7 +38,7 @@ static inline int patience_ms(void)
 	return ms > 0 ? ms : 20000;
 }
 
-/* As long as no lock that is only held for a moment is waited for */
+/* Longer than a task waits for a lock that is held only for a moment */
 #define LONG_SLEEP_MS	50
 
 static inline long long now_ms(void)
