@@ -5,7 +5,6 @@
 
 TREE=${WORKTREE:-$CACHE/tree/$BASE-${VARIANT%%-*}}
 BUILD=$TREE/build
-[ "$GUEST" != userland ] || BUILD=$BUILD-$GUEST
 [ "$ARCH" = x86_64 ] || BUILD=$BUILD-$ARCH
 BUILD=$BUILD${DEBUG:+-$(echo "$DEBUG" | tr , -)}
 [ -z "${KERNEL:-}" ] || BUILD=$TREE/build-tests	# of the selftests alone

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
 # Configures $TREE in $BUILD: allnoconfig, the fragments of harness/config, the
-# selftests' own config, that of the Debian guest where it is for that, what is
-# ARCH's own, what is BASE's own, and the fragments that DEBUG names, with what is
-# BASE's own of them; then checks that every symbol got its value.
+# selftests' own config, on x86_64 that of the Debian guest, what is ARCH's own, what
+# is BASE's own, and the fragments that DEBUG names, with what is BASE's own of them;
+# then checks that every symbol got its value.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/kbuild.sh"
@@ -13,7 +13,7 @@
 set -- "$HARNESS/config/guest.config" "$HARNESS/config/block.config"
 selftest_config=$TREE/tools/testing/selftests/block/config
 [ ! -f "$selftest_config" ] || set -- "$@" "$selftest_config"
-[ "$GUEST" != userland ] || set -- "$@" "$USERLAND/kernel.config"
+[ "$ARCH" != x86_64 ] || set -- "$@" "$HARNESS/config/userland.config"
 set -- "$@" "$HARNESS/config/arch-$ARCH.config"
 [ ! -f "$HARNESS/config/$BASE.config" ] || set -- "$@" "$HARNESS/config/$BASE.config"
 for name in $(echo "${DEBUG:-}" | tr , ' '); do
