@@ -15,17 +15,45 @@
 #   BASE-mutant-NAME        on a kernel that a mutant has broken the cases fail that the
 #                           mutant names
 #   BASE-nosource           skipped
-# Usage: CHECK=... harness/commands/check-leg.sh LEG; leaves its logs in $CHECK/LEG.
+# Usage: CHECK=... [CHECK_UNTIL=...] harness/commands/check-leg.sh LEG; leaves its logs in
+# $CHECK/LEG. CHECK_UNTIL is a time in seconds since 1970: at that time the leg is ended.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/results.sh"
 
 leg=$1
+out=${CHECK:?}/$leg
+mkdir -p "$out"
+if [ -n "${CHECK_UNTIL:-}" ]; then
+	until=$CHECK_UNTIL
+	unset CHECK_UNTIL
+	: >"$out/tap"
+	status=0
+	left=$((until - $(date +%s)))
+	if [ "$left" -gt 0 ]; then
+		# In the background, or a signal would wait for its end.
+		timeout -k 30 "$left" "$0" "$leg" >"$out/tap" &
+		child=$!
+		wait "$child" || status=$?
+		child=
+	fi
+	# It has ended, or has failed already.
+	if [ "$(date +%s)" -lt "$until" ] || grep -q '^not ok' "$out/tap"; then
+		cat "$out/tap"
+		exit "$status"
+	fi
+	case $leg in
+	lint | *.t | *-kselftest)
+		echo "# $leg: failed: it has not ended in time" >&2
+		echo "1..1"
+		echo "not ok 1 - $leg ends in time" ;;
+	*)	echo "1..0 # SKIP it has not ended in time" ;;
+	esac
+	exit 0
+fi
 case $leg in
 *.t) exec "$TOP/$leg" ;;
 esac
-out=${CHECK:?}/$leg
-mkdir -p "$out"
 base=${leg%%-*}
 number=0
 

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # All tests that can run here. Each leg of check-leg.sh is a test for prove, which counts:
 # lint, the harness's own tests, and several for each base whose source is available. The
-# logs are in out/<run>/LEG/.
+# logs are in out/<run>/LEG/. With MINUTES= what has not ended by then is skipped; lint, a
+# test of the harness or a kselftest that has not ended fails.
 
 . "$(dirname "$0")/../lib/lib.sh"
 . "$HARNESS/lib/base.sh"
@@ -14,14 +15,19 @@ export CHECK="$results_dir"
 variables check
 only_base=${BASE:-}
 only_variables check
-unset BASE OUT
+unset BASE OUT CHECK_UNTIL
+[ -z "${MINUTES:-}" ] || export CHECK_UNTIL=$(($(date +%s) + MINUTES * 60))
+unset MINUTES
 
 # The legs that must pass run one after the other: on a busy machine tests find less, and
 # fail more often. As many others run beside them as there are processors, because tests
-# on a broken kernel mostly wait for events that do not come.
+# on a broken kernel mostly wait for events that do not come. What shows the most comes
+# first, in case the time is limited.
 must_pass=lint
+users=
 cd "$TOP"
 beside=$(echo tests/*.t)
+mutants=
 more=$(suites first)
 for base in $(bases); do
 	[ -z "$only_base" ] || [ "$base" = "$only_base" ] || continue
@@ -31,10 +37,10 @@ for base in $(bases); do
 	fi
 	must_pass="$must_pass $base-kselftest"
 	for suite in $(suites each) $more; do
-		must_pass="$must_pass $base-userland-$suite"
+		users="$users $base-userland-$suite"
 	done
 	more=
-	must_pass="$must_pass $base-guest"
+	users="$users $base-guest"
 	# A kernel that has the number may pass many tests, and must fail some.
 	if [ -f "tests/unpatched-$base" ]; then
 		beside="$beside $base-unpatched"
@@ -42,9 +48,11 @@ for base in $(bases); do
 		beside="$beside $base-control $base-userland-control"
 	fi
 	for patch in "$TOP/tests/mutants/$base"/*.patch; do
-		[ ! -f "$patch" ] || beside="$beside $base-mutant-$(basename "$patch" .patch)"
+		[ ! -f "$patch" ] || mutants="$mutants $base-mutant-$(basename "$patch" .patch)"
 	done
 done
+must_pass=$must_pass$users
+beside=$beside$mutants
 
 say "logs: $CHECK"
 set -- --rules "seq={$(echo "$must_pass" | tr ' ' ,)}"
