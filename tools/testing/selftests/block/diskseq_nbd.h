@@ -20,6 +20,7 @@ struct nbd {
 	struct server server;
 	int index;
 	unsigned int timeout;	/* of requests, in seconds */
+	unsigned int dead_link;	/* how long they wait for another link, in seconds */
 	__u64 client_flags;
 	int family;
 	int genl;
@@ -43,6 +44,8 @@ static inline int connect_netlink(struct nbd *t, const struct server *s, bool by
 	genl_put_u64(&msg, NBD_ATTR_SERVER_FLAGS, NBD_FLAG_HAS_FLAGS);
 	genl_put_u64(&msg, NBD_ATTR_CLIENT_FLAGS, t->client_flags);
 	genl_put_u64(&msg, NBD_ATTR_TIMEOUT, t->timeout);
+	if (t->dead_link)
+		genl_put_u64(&msg, NBD_ATTR_DEAD_CONN_TIMEOUT, t->dead_link);
 	genl_put_socket(&msg, s->theirs);
 	return genl_talk(t->genl, &msg, NBD_ATTR_INDEX, &t->index,
 			 sizeof(t->index));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Another link to the same nbd server is no new medium, and one that was set
- * after an NBD_CLEAR_SOCK can be ended.
+ * Another link to the same nbd server is no new medium. Requests may wait for one, but
+ * NBD_CLEAR_SOCK does not, and one that was set after that can be ended.
  */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -92,6 +92,67 @@ TEST_F(nbd, a_link_after_a_disconnect_is_no_new_medium)
 	close(fd);
 	check_server_change(_metadata, t, seq);
 	server_stop(&second);
+}
+
+struct waiting {
+	int fd;
+	ssize_t ret;
+	pid_t tid;
+	bool started;
+	bool done;
+};
+
+static void *read_without_link(void *arg)
+{
+	struct waiting *r = arg;
+	void *buf = NULL;
+
+	r->tid = syscall(__NR_gettid);
+	flag_set(&r->started);
+	if (!posix_memalign(&buf, PAGE, PAGE))
+		r->ret = pread(r->fd, buf, PAGE, PAGE);
+	free(buf);
+	flag_set(&r->done);
+	return NULL;
+}
+
+#define DEAD_LINK_S	20
+
+/* A reconnect by netlink, which could end the wait, would have to wait for the ioctl. */
+TEST_F_TIMEOUT(nbd, a_request_that_waits_for_a_link_does_not_hold_up_a_clear_sock, 90)
+{
+	struct waiting r = { };
+	struct nbd *t = &self->t;
+	long long begin;
+	pthread_t reader;
+	int fd, lost;
+
+	SKIP_IF(return, self->reason);
+	if (!variant->netlink)
+		SKIP(return, "requests wait for another link by netlink only");
+
+	t->dead_link = DEAD_LINK_S;
+	ASSERT_EQ(0, nbd_connect(t, true));
+	fd = open_disk(t->w.name, O_RDONLY | O_DIRECT);
+	ASSERT_LE(0, fd);
+	lost = nbd_listen();
+	ASSERT_LE(0, lost);
+	server_stop(&t->server);
+	ASSERT_EQ(0, wait_for_lost_link(lost));
+	close(lost);
+
+	r.fd = fd;
+	ASSERT_EQ(0, pthread_create(&reader, NULL, read_without_link, &r));
+	while (!flag_is_set(&r.started))
+		nap();
+	EXPECT_TRUE(wait_until_it_waits(r.tid, &r.done));
+	begin = now_ms();
+	EXPECT_EQ(0, ioctl(fd, NBD_CLEAR_SOCK));
+	EXPECT_GT(1000 * DEAD_LINK_S / 2, now_ms() - begin);
+	pthread_join(reader, NULL);
+	EXPECT_EQ(-1, r.ret);
+	close(fd);
+	disconnect_netlink(t);
 }
 
 /* Three ways to end a link that came after an NBD_CLEAR_SOCK */
