@@ -64,7 +64,6 @@ exec sleep 600
 END
 chmod +x "$T/bin/qemu"
 QEMU=$T/bin/qemu
-soon() { for _ in $(seq 100); do ! "$@" || return 0; sleep 0.1; done; return 1; }
 guest_ended() { ! grep -qs '^State:.[RSD]' "/proc/$(cat "$CHECK/guest")/status"; }
 CHECK_UNTIL=$(($(date +%s) + 3 * took + 5))
 leg "a leg that the time ends" v5.14-control '^1\.\.0 # SKIP .*time'

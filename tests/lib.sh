@@ -178,6 +178,9 @@ fake_world() {
 	export OUT="$T/out" RESULTS="$T/results"
 }
 
+# soon COMMAND...: it succeeds within ten seconds
+soon() { for _ in $(seq 100); do ! "$@" || return 0; sleep 0.1; done; return 1; }
+
 # fake_qemu NAME [hang|STATUS]: QEMU that leaves what tests/canned/NAME holds
 # instead of booting
 fake_qemu() {

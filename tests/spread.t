@@ -116,7 +116,6 @@ check "has failed" grep -q "^fail	twice	a.twice - not reported" "$OUT/results"
 
 begun() { [ "$(grep -c . "$HANGING")" = 2 ]; }
 ended() { [ -z "$(ps -o pid= -p "$(paste -s -d , "$HANGING")")" ]; }
-soon() { for _ in $(seq 100); do ! "$@" || return 0; sleep 0.1; done; return 1; }
 for stage in boot.sh guests.sh; do
 	prepared hang-1 hang-2
 	: >"$HANGING"
